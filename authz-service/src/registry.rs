@@ -1,0 +1,286 @@
+//! The compiled set of resources that requests are decided by: immutable, shared, swapped whole.
+//!
+//! Built by `resource` and by nothing else; nothing in here is read from the network.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway_core::chat::OutputLimitField;
+use gateway_core::claims::PathTemplate;
+use gateway_core::name::{ModelName, TenantName};
+use gateway_core::price::ModelCost;
+
+use crate::identity::jwt::KeySet;
+
+/// One version of everything that operators wrote.
+#[derive(Debug, Default)]
+pub struct Registry {
+    /// First 16 hex digits of the SHA-256 over the sources: names the version in grants and audit records.
+    pub version: String,
+    /// By name.
+    pub tenants: HashMap<TenantName, Arc<Tenant>>,
+    /// By canonical name and by every alias.
+    pub models: HashMap<ModelName, Arc<Model>>,
+    /// By name, in the order of their names: the first that serves the model in an allowed region is taken.
+    pub providers: Vec<Arc<Provider>>,
+    /// Path templates and what they lead to; no path matches two with different claims.
+    pub endpoints: Vec<Endpoint>,
+    /// API keys by key id.
+    pub keys: HashMap<String, Arc<KeyTerms>>,
+    /// Issuer URL → who trusts it.
+    pub issuers: HashMap<String, Vec<Arc<Issuer>>>,
+}
+
+/// A tenant and its plan.
+#[derive(Debug)]
+pub struct Tenant {
+    /// Its name.
+    pub name: TenantName,
+    /// Whether it may send requests at all.
+    pub state: TenantState,
+    /// Resolved plan.
+    pub plan: Arc<Plan>,
+    /// Canonical names of the models it may use.
+    pub models: BTreeSet<ModelName>,
+    /// Regions its requests may go to.
+    pub regions: BTreeSet<String>,
+    /// IANA time zone of its calendar windows.
+    pub time_zone: jiff::tz::TimeZone,
+}
+
+/// Only `Active` tenants are admitted; the others are refused by their own rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TenantState {
+    /// Admitted.
+    Active,
+    /// Refused: an operator narrowed it (finer rules come with policies).
+    Restricted,
+    /// Refused: incident.
+    Isolated,
+    /// Refused: leaving.
+    Offboarding,
+}
+
+/// What a plan sells.
+#[derive(Debug)]
+pub struct Plan {
+    /// Its name.
+    pub name: String,
+    /// Every one must admit a request.
+    pub limits: Vec<Limit>,
+    /// Greatest output tokens per choice: larger requests are clamped.
+    pub output_tokens: u64,
+    /// Greatest estimated prompt in tokens: larger ones are refused.
+    pub prompt_tokens: u64,
+    /// Greatest body in bytes, at most [`gateway_core::wire::MAX_BODY_BYTES`].
+    pub body_bytes: u64,
+    /// Greatest `n`.
+    pub choices: u64,
+    /// What is reserved before sending.
+    pub reserve: Reserve,
+    /// After this an armed reservation that was never settled becomes spend.
+    pub longest_stream: Duration,
+    /// 0 (lowest) to 100.
+    pub priority: u8,
+}
+
+/// What is reserved before a request is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reserve {
+    /// The worst case: a budget is never overrun.
+    Bound,
+    /// Input by mean bytes per token and `1/4` of the clamped output: more concurrency, published overrun.
+    Estimate,
+}
+
+/// One limit of a plan or a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// Name as answers and audit give it; unique within its plan.
+    pub name: String,
+    /// What it counts.
+    pub counts: Counts,
+    /// Over whom.
+    pub scope: Scope,
+    /// The greatest amount, in the unit of `counts` (for `InFlight`: requests at once).
+    pub amount: u64,
+    /// How it comes back.
+    pub refill: Refill,
+}
+
+/// What a limit counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Counts {
+    /// GPU-milliseconds, weighted.
+    GpuMs,
+    /// Tokens, in and out.
+    Tokens,
+    /// Millionths of a US dollar.
+    MicroUsd,
+    /// Requests.
+    Requests,
+}
+
+/// Over whom a limit counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Scope {
+    /// All of the tenant.
+    Tenant,
+    /// Each principal of the tenant.
+    Principal,
+    /// Each API key (JWT callers count per principal).
+    Key,
+    /// Each model.
+    Model,
+}
+
+/// How a limit comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refill {
+    /// A budget: reserved before, settled after, whole again when the window turns (calendar-aligned in the tenant's
+    /// time zone).
+    Window(Window),
+    /// A post-paid rate (GCRA): `amount` per this long, debts delay the next request.
+    Rate(Duration),
+    /// At once: given back when the request ends.
+    InFlight,
+}
+
+/// Calendar windows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Window {
+    /// Minute.
+    Minute,
+    /// Hour.
+    Hour,
+    /// Day, in the tenant's time zone.
+    Day,
+    /// Month, in the tenant's time zone.
+    Month,
+}
+
+/// A model: its canonical name and its price.
+#[derive(Debug)]
+pub struct Model {
+    /// Canonical name.
+    pub name: ModelName,
+    /// Price book row.
+    pub cost: ModelCost,
+    /// GPU class, for reports.
+    pub gpu_class: String,
+}
+
+/// Where models are served.
+#[derive(Debug)]
+pub struct Provider {
+    /// Its name.
+    pub name: String,
+    /// Envoy cluster, the value of the route header.
+    pub cluster: String,
+    /// Where it computes.
+    pub region: String,
+    /// Canonical model → the name the provider knows.
+    pub models: HashMap<ModelName, String>,
+    /// Path of its chat completions.
+    pub upstream_path: String,
+    /// How it takes its credential.
+    pub credential: CredentialHeader,
+    /// The platform's own key of it: 0600, read at load.
+    pub credential_file: Option<PathBuf>,
+    /// The platform's key, read from `credential_file`.
+    pub platform_key: Option<crate::vault::Secret>,
+    /// Root fields of a chat body that it takes beyond OpenAI's.
+    pub extra_fields: BTreeSet<String>,
+    /// Field that bounds the output.
+    pub output_limit: OutputLimitField,
+}
+
+/// How a provider takes its credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CredentialHeader {
+    /// `Authorization: Bearer …`
+    Bearer,
+    /// `x-api-key: …`
+    XApiKey,
+    /// `x-goog-api-key: …`
+    XGoogApiKey,
+}
+
+/// A path template and what it leads to.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Its template.
+    pub template: PathTemplate,
+    /// What it is.
+    pub kind: EndpointKind,
+}
+
+/// Kinds of endpoints; roles and keys name them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum EndpointKind {
+    /// OpenAI chat completions, POST.
+    Chat,
+    /// OpenAI models list, GET, answered by the service.
+    Models,
+}
+
+/// What a credential may use; `None` is "all that the tenant may".
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Permits {
+    /// Canonical model names.
+    pub models: Option<BTreeSet<ModelName>>,
+    /// Endpoints.
+    pub endpoints: Option<BTreeSet<EndpointKind>>,
+}
+
+/// What an `ApiKey` resource says; the hash is in the store.
+#[derive(Debug)]
+pub struct KeyTerms {
+    /// Key id.
+    pub id: String,
+    /// Whose.
+    pub tenant: TenantName,
+    /// Narrowed by role and by its own lists.
+    pub permits: Permits,
+    /// Limits of its own, beside the plan's.
+    pub limits: Vec<Limit>,
+    /// Not valid from this instant on.
+    pub expires_at: jiff::Timestamp,
+}
+
+/// An issuer that one tenant trusts.
+#[derive(Debug)]
+pub struct Issuer {
+    /// Exact `iss`.
+    pub url: String,
+    /// Who trusts it.
+    pub tenant: TenantName,
+    /// The token's `aud` must hold one of these.
+    pub audiences: BTreeSet<String>,
+    /// Name of the claim that names the tenant; without one the issuer speaks for its tenant alone.
+    pub tenant_claim: Option<String>,
+    /// Greatest `exp - iat` (or `exp - now` without `iat`).
+    pub max_lifetime: Duration,
+    /// Verification keys, pinned to their algorithms.
+    pub keys: KeySet,
+    /// What its principals may use.
+    pub permits: Permits,
+}
+
+impl Registry {
+    /// The endpoint that a path leads to, with the claims in it. `path` is canonical and without its query.
+    #[must_use]
+    pub fn endpoint<'a>(&'a self, path: &'a str) -> Option<(&'a Endpoint, gateway_core::claims::PathClaims<'a>)> {
+        self.endpoints.iter().find_map(|endpoint| Some((endpoint, endpoint.template.matches(path)?)))
+    }
+
+    /// Who serves this model to this tenant: the first provider in an allowed region.
+    #[must_use]
+    pub fn target(&self, tenant: &Tenant, model: &ModelName) -> Option<(&Arc<Provider>, &str)> {
+        self.providers.iter().filter(|provider| tenant.regions.contains(&provider.region)).find_map(|provider| {
+            provider.models.get(model).map(|upstream| (provider, upstream.as_str()))
+        })
+    }
+}
