@@ -4,6 +4,8 @@
 //! of a tenant, and no answer but the one that creates a key holds a secret.
 
 pub mod client;
+#[cfg(test)]
+pub(crate) mod double;
 pub mod listener;
 pub mod messages;
 pub mod router;
