@@ -41,7 +41,8 @@ async fn main() -> anyhow::Result<()> {
         _ = terminate.recv() => {}
     }
     if let Some(path) = arguments.record {
-        let requests: Vec<_> = upstreams.iter().flat_map(|upstream| upstream.record()).map(|seen| seen.shown()).collect();
+        let requests: Vec<_> =
+            upstreams.iter().flat_map(|upstream| upstream.record()).map(|seen| seen.shown()).collect();
         std::fs::write(path, serde_json::to_vec_pretty(&requests)?)?;
     }
     Ok(())

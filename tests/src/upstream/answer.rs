@@ -63,7 +63,9 @@ pub(super) fn last_user_text(request: &Value) -> String {
     let last = messages.iter().rev().find(|message| message["role"] == "user");
     match last.map(|message| &message["content"]) {
         Some(Value::String(text)) => text.clone(),
-        Some(Value::Array(parts)) => parts.iter().filter_map(|part| part["text"].as_str()).collect::<Vec<_>>().join(" "),
+        Some(Value::Array(parts)) => {
+            parts.iter().filter_map(|part| part["text"].as_str()).collect::<Vec<_>>().join(" ")
+        }
         _ => String::new(),
     }
 }
@@ -199,7 +201,8 @@ mod tests {
     fn events(answer: &Answer) -> Vec<Value> {
         let whole = answer.pieces.concat();
         let text = std::str::from_utf8(&whole).unwrap();
-        let data: Vec<&str> = text.split_terminator("\n\n").map(|event| event.strip_prefix("data: ").unwrap()).collect();
+        let data: Vec<&str> =
+            text.split_terminator("\n\n").map(|event| event.strip_prefix("data: ").unwrap()).collect();
         assert_eq!(data.last(), Some(&"[DONE]"));
         data[..data.len() - 1].iter().map(|data| serde_json::from_str(data).unwrap()).collect()
     }

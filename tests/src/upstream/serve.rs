@@ -59,7 +59,11 @@ async fn serve(state: Arc<State>, connection: u64, request: Request<Incoming>) -
 
     let mut directives = Directives::parse(&standing);
     let answer = if !signed {
-        answer::error(401, "", "You didn't provide an API key. You need to provide your API key in an Authorization header.")
+        answer::error(
+            401,
+            "",
+            "You didn't provide an API key. You need to provide your API key in an Authorization header.",
+        )
     } else if head.method == "GET" && path == "/v1/models" {
         answer::models(&state.models)
     } else if let Some(name) = path.strip_prefix("/v1/models/").filter(|_| head.method == "GET") {
