@@ -1,0 +1,1 @@
+//! What the ledger holds: at every admission, over every turn of a reservation, across restarts.
