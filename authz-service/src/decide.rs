@@ -19,8 +19,9 @@ use gateway_core::name::{ModelName, TenantName};
 use gateway_core::price::Terms;
 use gateway_core::wire;
 
-use crate::identity::{self, Identity};
-use crate::ledger::{GrantId, Ledger, LimitState, Now, Subject};
+use crate::identity::api_key::{self, ApiKeyText, KeyRecord};
+use crate::identity::{CredentialError, Identity, jwt};
+use crate::ledger::{GrantId, Ledger, Now, Reservation, Reserved, Subject};
 use crate::registry::{CredentialHeader, Endpoint, EndpointKind, Model, Provider, Registry, Reserve, Tenant, TenantState};
 use crate::vault::Secret;
 
@@ -48,7 +49,7 @@ pub struct Grounds<'a> {
     /// What operators wrote.
     pub registry: &'a Registry,
     /// What the store keeps of API keys, by key id.
-    pub keys: &'a HashMap<String, identity::api_key::KeyRecord>,
+    pub keys: &'a HashMap<String, KeyRecord>,
     /// A tenant's own key of a provider.
     pub own_key: &'a dyn Fn(&TenantName, &str) -> Result<Option<Secret>, Denial>,
     /// Budgets, rates, requests in flight.
@@ -75,17 +76,8 @@ pub struct Allow {
     pub credential: Option<(CredentialHeader, Secret)>,
     /// What the audit record says.
     pub facts: Facts,
-    /// How the reservation is settled; none on data endpoints, which cost nothing.
+    /// What the store must keep before the request goes on; none on data endpoints, which cost nothing.
     pub reservation: Option<Reservation>,
-}
-
-/// A reservation that the ledger holds.
-#[derive(Debug, Clone)]
-pub struct Reservation {
-    /// How it is settled.
-    pub terms: Terms,
-    /// After this it becomes spend, in milliseconds.
-    pub longest_stream_ms: u64,
 }
 
 /// A refusal.
@@ -119,12 +111,15 @@ pub struct Facts {
     pub reserved: gate::Cost,
     /// Path without its query.
     pub path: String,
+    /// Version of the resources.
+    pub policy_version: String,
 }
 
 /// Decides one request. On `Allow` with a reservation the ledger holds it: whoever cannot deliver the answer undoes it.
 #[must_use]
 pub fn decide(grounds: &Grounds<'_>, arrival: &Arrival<'_>) -> Decision {
-    let mut facts = Facts { path: printable_path(arrival.head.path), ..Facts::default() };
+    let path = printable_path(arrival.head.path);
+    let mut facts = Facts { path, policy_version: grounds.registry.version.clone(), ..Facts::default() };
     match admit(grounds, arrival, &mut facts) {
         Ok(allow) => Decision::Allow(Box::new(Allow { facts, ..allow })),
         Err(Stop { denial, headers }) => Decision::Deny(Box::new(Deny { denial, headers, facts })),
@@ -189,15 +184,22 @@ const fn method(kind: EndpointKind) -> &'static str {
 }
 
 fn identify(grounds: &Grounds<'_>, arrival: &Arrival<'_>, checked: &Checked<'_>) -> Result<Identity, Denial> {
-    let refused = |error: identity::CredentialError| Denial::new(Code::InvalidCredential).detail(error.reason());
-    match checked.credential {
-        Credential::None => Err(Code::MissingCredential.into()),
-        Credential::ApiKey(text) => identity::by_key(text, grounds.keys, grounds.registry, arrival.now).map_err(refused),
-        Credential::Bearer(text) if identity::api_key::looks_like_key(text) => {
-            identity::by_key(text, grounds.keys, grounds.registry, arrival.now).map_err(refused)
+    let identity = match checked.credential {
+        Credential::None => return Err(Code::MissingCredential.into()),
+        Credential::ApiKey(text) => by_key(grounds, text, arrival.now),
+        Credential::Bearer(text) if text.starts_with(api_key::PREFIX) => by_key(grounds, text, arrival.now),
+        Credential::Bearer(text) => {
+            let now = u64::try_from(arrival.now.as_second()).unwrap_or(0);
+            jwt::verify(text, &grounds.registry.issuers, now).map(Identity::from)
         }
-        Credential::Bearer(text) => identity::by_jwt(text, grounds.registry, arrival.now).map_err(refused),
-    }
+    };
+    identity.map_err(|error| Denial::new(error.code()).detail(error.reason()))
+}
+
+fn by_key(grounds: &Grounds<'_>, text: &str, now: jiff::Timestamp) -> Result<Identity, CredentialError> {
+    let parsed = ApiKeyText::parse(text)?;
+    let (record, terms) = (grounds.keys.get(&parsed.id), grounds.registry.keys.get(&parsed.id));
+    api_key::check(&parsed, record, terms.map(AsRef::as_ref), now).map(Identity::from)
 }
 
 fn tenant<'a>(
@@ -239,12 +241,8 @@ fn chat(
         output_limit: provider.output_limit,
     })?;
     let credential = credential(grounds, &caller.tenant.name, provider)?;
-    let states = reserve(grounds, arrival, caller, model, &admission)?;
+    let Reserved { states, reservation } = reserve(grounds, arrival, caller, model, &admission)?;
     facts.reserved = admission.reserved;
-    let reservation = Reservation {
-        terms: Terms { cost: model.cost.clone(), reserved: admission.reserved, input_estimate: admission.input_estimate },
-        longest_stream_ms: u64::try_from(plan.longest_stream.as_millis()).unwrap_or(u64::MAX),
-    };
     let grant = answer::chat(arrival, caller, registry, model, provider, admission, &states);
     Ok(Allow {
         grant,
@@ -301,7 +299,7 @@ fn reserve(
     caller: &Caller<'_>,
     model: &Model,
     admission: &Admission,
-) -> Result<Vec<LimitState>, Stop> {
+) -> Result<Reserved, Stop> {
     let plan = &caller.tenant.plan;
     let subject = Subject {
         tenant: &caller.tenant.name,
@@ -318,7 +316,6 @@ fn reserve(
     grounds
         .ledger
         .reserve(now(arrival), arrival.grant_id, &subject, admission.reserved, terms, arrival.proxy)
-        .map(|reserved| reserved.states)
         .map_err(|refused| limits::refusal(&refused))
 }
 

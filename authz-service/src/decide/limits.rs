@@ -46,18 +46,17 @@ pub fn fields(states: &[LimitState]) -> Vec<Field> {
 /// The denial of a request that a limit refused.
 pub(super) fn refusal(refused: &Refused) -> Stop {
     let limit = &refused.limit;
-    let (code, wait) = match refused.by {
+    let (code, wait) = match refused.kind {
         RefusedBy::Budget => (Code::InsufficientQuota, refused.retry_after),
         RefusedBy::Rate => (Code::RateLimited, refused.retry_after),
-        RefusedBy::InFlight => (Code::ConcurrencyLimited, Some(Duration::from_secs(1))),
+        RefusedBy::InFlight => (Code::ConcurrencyLimited, refused.retry_after),
     };
-    let wait = wait.map_or(1, seconds).max(1);
     let denial = Denial::new(code).detail(format!(
         "Limit `{}` allows {} {}, {} are left.",
         limit.name, limit.amount, unit(limit.counts), refused.left
     ));
     let mut headers = fields(&refused.states);
-    headers.push(Field::new("retry-after", wait.to_string()));
+    headers.extend(wait.map(|wait| Field::new("retry-after", seconds(wait).max(1).to_string())));
     headers.push(Field::new("x-bulkhead-limit", limit.name.clone()));
     Stop { denial, headers }
 }

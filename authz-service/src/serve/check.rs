@@ -42,7 +42,8 @@ impl Authorization for Check {
         let proxy = metadata.get(wire::PROXY).and_then(|id| id.to_str().ok()).unwrap_or_default();
         let http = message.attributes.and_then(|a| a.request).and_then(|r| r.http).unwrap_or_default();
         let answer = answer(service, &http, proxy).await;
-        service.metrics().checked(started.elapsed());
+        let (decided, code) = word(&answer);
+        service.metrics().decided(decided, code, started.elapsed());
         Ok(Response::new(answer))
     }
 }
