@@ -17,7 +17,7 @@ use header_hardening::HeaderEdit;
 use prost::Message as _;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
-use tenant_context::{Arrival, Held};
+use tenant_context::{Arrival, Held, TenantContext};
 
 use crate::config::Config;
 use crate::host::{self, Read};
@@ -66,18 +66,19 @@ impl Stream {
         let (method, authority, path) =
             (host::request_header(Read::Method), host::request_header(Read::Authority), host::request_header(Read::Path));
         let claim = host::request_header(Read::Claim(&config.claim_header));
-        let held = tenant_context::admit(&Arrival {
+        let held = TenantContext::admit(&Arrival {
             decision: decision.as_deref(),
             grant: grant.as_deref(),
             method: method.as_deref().unwrap_or_default(),
             authority: authority.as_deref().unwrap_or_default(),
             path: path.as_deref().unwrap_or_default(),
             claim: claim.as_deref(),
+            claims_seen: usize::from(claim.is_some()),
             now_ms,
         })?;
-        let accounting = Accounting::new(held.grant());
-        let text = grant.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
-        for edit in header_hardening::request_plan(held.grant(), &text) {
+        let accounting = Accounting::new(&held.grant);
+        let text = if held.grant.data_endpoint { held.text()? } else { String::new() };
+        for edit in header_hardening::request_plan(&held.grant, &text, host::REQUEST_REMOVALS) {
             match edit {
                 HeaderEdit::Set(name, value) => host::set_request_header(&name, &value),
                 HeaderEdit::Remove(name) => host::remove_request_header(&name),
@@ -86,7 +87,7 @@ impl Stream {
         if let Some(length) = accounting.request_length() {
             host::set_request_header("content-length", &length.to_string());
         }
-        self.outbox.borrow_mut().hold(&held.grant().id);
+        self.outbox.borrow_mut().hold(&held.grant.id);
         let granted = Granted { held, accounting, started_ms: now_ms, body: Body::Awaited, body_size: 0, refused: None };
         self.phase = Phase::Granted(Box::new(granted));
         Ok(())
@@ -147,7 +148,7 @@ impl Stream {
             ResponseStep::Pass => {}
         }
         let names: Vec<&str> = headers.iter().map(|(name, _)| name.as_str()).collect();
-        for edit in header_hardening::response_plan(granted.held.grant(), &names) {
+        for edit in header_hardening::response_plan(&granted.held.grant, &names) {
             match edit {
                 HeaderEdit::Set(name, value) => host::set_response_header(&name, &value),
                 HeaderEdit::Remove(name) => host::remove_response_header(&name),
@@ -179,14 +180,14 @@ impl Stream {
     }
 
     fn settle(granted: Granted, outbox: &mut Outbox) {
-        let id = granted.held.grant().id.clone();
+        let id = granted.held.grant.id.clone();
         let end = StreamEnd {
             code_details: host::code_details(),
             response_flags: host::response_flags(),
             status: host::response_code(),
             duration_ms: host::now_ms().saturating_sub(granted.started_ms),
             denial: granted.refused.map(|denial| denial.code.row().code),
-            signed: granted.held.into_signed(),
+            signed: granted.held.signed,
         };
         outbox.settle(&id, granted.accounting.settle(end));
     }
@@ -210,7 +211,10 @@ impl HttpContext for Stream {
     }
 
     fn on_http_request_trailers(&mut self, _count: usize) -> Action {
-        for name in header_hardening::trailer_removals(&host::request_trailer_names()) {
+        let claim_header = self.config.as_deref().map_or(wire::CLAIM_HEADER, |config| config.claim_header.as_str());
+        let names = host::request_trailer_names();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        for name in header_hardening::trailer_removals(&names, claim_header) {
             host::remove_request_trailer(&name);
         }
         self.finish_body()
@@ -225,7 +229,7 @@ impl HttpContext for Stream {
 
     fn on_http_response_body(&mut self, size: usize, end: bool) -> Action {
         let Phase::Granted(granted) = &mut self.phase else { return Action::Continue };
-        if granted.refused.is_none() && granted.accounting.metered() {
+        if granted.refused.is_none() & granted.accounting.metered() {
             if let Passed::Replaced(chunk) = granted.accounting.response_body(&host::response_chunk(size), end) {
                 host::replace_response_chunk(size, &chunk);
             }
