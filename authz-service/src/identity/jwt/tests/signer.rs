@@ -165,7 +165,7 @@ pub(in crate::identity::jwt) fn sign_without_nonce(message: &[u8]) -> Vec<u8> {
     let a = ED25519.to_scalar();
     let one = a * a.invert();
     let bits = hash.as_ref().iter().rev().flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1));
-    let k = bits.fold(one - one, |k, bit| if bit == 1 { k + k + one } else { k + k });
+    let k = bits.fold(one + -one, |k, bit| if bit == 1 { k + k + one } else { k + k });
     let signature = [r, (k * a).to_bytes()].concat();
     let plain = ed25519_dalek::Signature::from_slice(&signature).unwrap();
     assert!(ED25519.verify(message, &plain).is_ok() && ED25519.verify_strict(message, &plain).is_err());
