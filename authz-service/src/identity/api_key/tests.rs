@@ -140,6 +140,16 @@ fn a_broken_source_makes_no_key() {
 }
 
 #[test]
+fn bytes_that_would_favour_some_characters_are_drawn_again() {
+    let mut next = (252..=255).chain(36..44).cycle();
+    let key = NewKey::generate(&mut |buffer| {
+        buffer.fill_with(|| next.next().unwrap());
+        Ok(())
+    });
+    assert_eq!(key.unwrap().id, "012345670123");
+}
+
+#[test]
 fn a_key_is_good_until_it_expires_or_is_three_days_old() {
     let key = new_key();
     let parsed = ApiKeyText::parse(key.text.expose()).unwrap();

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::refused;
 use super::signer::{Kind, NOW, World, signed_text};
+use crate::identity::jwt::claims::Claims;
 use crate::identity::jwt::verify;
 use gateway_core::denial::Code;
 
@@ -78,6 +79,21 @@ fn times_are_whole_numbers() {
     }
     assert!(verify(&spelled(&world, "exp", &written), &world.issuers, NOW).is_ok());
     refused(&world, &spelled(&world, "exp", "0"));
+}
+
+#[test]
+fn times_end_where_readers_lose_exactness() {
+    let mut world = World::new();
+    world.trust("https://forever.test", &["acme"], None);
+    let mut issuer =
+        std::sync::Arc::into_inner(world.issuers.remove("https://forever.test").unwrap().remove(0)).unwrap();
+    issuer.max_lifetime = std::time::Duration::MAX;
+    for (exp, want) in [((1_u64 << 53) - 1, true), (1 << 53, false)] {
+        let mut claims = world.claims();
+        claims["exp"] = json!(exp);
+        let claims = Claims::parse(claims.to_string().as_bytes()).unwrap();
+        assert_eq!(claims.accept(&issuer, NOW).is_ok(), want, "{exp}");
+    }
 }
 
 #[test]

@@ -4,8 +4,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 
-use super::refused;
 use super::signer::{Kind, NOW, P256_ORDER, World, encode, subtract};
+use super::{refused, signer};
 use crate::identity::jwt::verify;
 use gateway_core::denial::Code;
 
@@ -80,6 +80,10 @@ fn ed25519_is_strict() {
         point
     };
     let small_r = [&identity[..], &genuine[32..]].concat();
+    // What plain verification takes: R of small order, and S = k·a, so that S·B − k·A is R.
+    let message = token.rsplit_once('.').unwrap().0;
+    let committed = with_signature(&token, &signer::sign_without_nonce(message.as_bytes()));
+    assert_eq!(refused(&world, &committed), (STRANGER, "jwt: signature"));
     let small_r_zero_s = [&identity[..], &[0; 32]].concat();
     let extended = [&genuine[..], &[0]].concat();
     for bad in [&raised, &vec![0; 64], &genuine[..63].to_vec(), &extended, &small_r, &small_r_zero_s] {

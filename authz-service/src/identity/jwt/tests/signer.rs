@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use aws_lc_rs::digest;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
 use aws_lc_rs::signature::{
@@ -153,6 +154,22 @@ pub(in crate::identity::jwt) fn signed_text(kind: Kind, header: &[u8], payload: 
 
 pub(in crate::identity::jwt) fn encode(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// An Ed25519 signature whose R is the neutral point: valid for plain verification, not for strict.
+pub(in crate::identity::jwt) fn sign_without_nonce(message: &[u8]) -> Vec<u8> {
+    let mut r = [0; 32];
+    r[0] = 1;
+    let hashed = [&r[..], ED25519.verifying_key().as_bytes(), message].concat();
+    let hash = digest::digest(&digest::SHA512, &hashed);
+    let a = ED25519.to_scalar();
+    let one = a * a.invert();
+    let bits = hash.as_ref().iter().rev().flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1));
+    let k = bits.fold(one + -one, |k, bit| if bit == 1 { k + k + one } else { k + k });
+    let signature = [r, (k * a).to_bytes()].concat();
+    let plain = ed25519_dalek::Signature::from_slice(&signature).unwrap();
+    assert!(ED25519.verify(message, &plain).is_ok() && ED25519.verify_strict(message, &plain).is_err());
+    signature
 }
 
 /// The same token with one bit of its signature changed.
