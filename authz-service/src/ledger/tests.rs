@@ -93,5 +93,18 @@ pub(super) fn terms(reserved: Cost) -> Terms {
 }
 
 fn model_cost() -> gateway_core::price::ModelCost {
-    gateway_core::price::ModelCost::default()
+    let prices = gateway_core::price::Prices {
+        gpu_ms_per_1k_input: 1,
+        gpu_ms_per_1k_output: 1,
+        gpu_ms_fixed: 0,
+        gpu_weight_permille: 1000,
+        micro_usd_per_1m_input: 1,
+        micro_usd_per_1m_cached_input: 1,
+        micro_usd_per_1m_output: 1,
+        micro_usd_fixed: 0,
+        min_bytes_per_token: 1,
+        mean_bytes_per_token: 1,
+        media_tokens: None,
+    };
+    gateway_core::price::ModelCost::new(prices).unwrap()
 }

@@ -203,7 +203,11 @@ struct Fields<'de> {
 }
 
 impl<'de> Fields<'de> {
-    fn new(reader: Reader<'de>, entries: &'de [(Spanned<String>, Node)], known: Option<&'static [&'static str]>) -> Self {
+    fn new(
+        reader: Reader<'de>,
+        entries: &'de [(Spanned<String>, Node)],
+        known: Option<&'static [&'static str]>,
+    ) -> Self {
         Self { reader, entries: entries.iter(), known, value: None }
     }
 }

@@ -89,7 +89,9 @@ impl Objects {
             "Provider" => self.providers.push(envelope.cluster()),
             "Role" => self.roles.push(envelope.cluster()),
             "ApiKey" => self.keys.push(envelope.namespaced()),
-            "TenantPolicy" => problems.add(envelope.kind.place, "kind `TenantPolicy` is not served by this version yet"),
+            "TenantPolicy" => {
+                problems.add(envelope.kind.place, "kind `TenantPolicy` is not served by this version yet")
+            }
             other => problems.add(envelope.kind.place, format!("unknown kind `{other}`{}", nearest(other, KINDS))),
         }
     }

@@ -37,7 +37,10 @@ pub(super) fn compile(objects: &Objects, origin: &mut Origin<'_>, problems: &Pro
     Registry {
         version: origin.sources().version(),
         tenants: tenants.iter().map(|(_, _, one)| (one.tenant.name.clone(), Arc::clone(&one.tenant))).collect(),
-        models: models.iter().filter_map(|(name, _, model)| Some((ModelName::parse(name).ok()?, Arc::clone(model)))).collect(),
+        models: models
+            .iter()
+            .filter_map(|(name, _, model)| Some((ModelName::parse(name).ok()?, Arc::clone(model))))
+            .collect(),
         providers: providers.iter().map(|(_, _, provider)| Arc::clone(provider)).collect(),
         endpoints: endpoints.into_vec(),
         extra_fields: providers.iter().flat_map(|(_, _, provider)| provider.extra_fields.clone()).collect(),
@@ -64,7 +67,9 @@ fn models(objects: &Objects, problems: &Problems) -> Names<Arc<Model>> {
 }
 
 fn plans(objects: &Objects, problems: &Problems) -> Names<Arc<Plan>> {
-    each("plan", &objects.plans, problems, |object, spec| plan::compile(&object.name.value, spec, problems).map(Arc::new))
+    each("plan", &objects.plans, problems, |object, spec| {
+        plan::compile(&object.name.value, spec, problems).map(Arc::new)
+    })
 }
 
 fn providers(

@@ -120,7 +120,8 @@ impl<'a> Origin<'a> {
             (None, Some(kept)) => kept.jwks.get(&path).cloned().ok_or_else(|| format!("`{name}` was not kept"))?,
             (None, None) => {
                 let root = self.dir.canonicalize().map_err(|error| reason(&error))?;
-                let canonical = self.dir.join(&path).canonicalize().map_err(|error| format!("`{name}`: {}", reason(&error)))?;
+                let canonical =
+                    self.dir.join(&path).canonicalize().map_err(|error| format!("`{name}`: {}", reason(&error)))?;
                 if !canonical.starts_with(root) {
                     return Err(format!("`{name}` leads out of the directory"));
                 }
@@ -141,7 +142,8 @@ impl<'a> Origin<'a> {
     /// # Errors
     /// Why not, for the message.
     pub(super) fn secret(&self, folder: &str, name: &str) -> Result<Secret, String> {
-        let secret = read_private(&self.secret_path(folder, name), MAX_SECRET_BYTES).map_err(|error| format!("`{name}` {error}"))?;
+        let secret = read_private(&self.secret_path(folder, name), MAX_SECRET_BYTES)
+            .map_err(|error| format!("`{name}` {error}"))?;
         let bytes = secret.expose();
         let line = bytes.strip_suffix(b"\n").unwrap_or(bytes);
         if line.is_empty() || !line.iter().all(u8::is_ascii_graphic) {

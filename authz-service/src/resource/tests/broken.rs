@@ -9,7 +9,7 @@ fn broken(file: &str, from: &str, to: &str) -> Vec<String> {
 }
 #[test]
 fn probe() {
-    for (f,a,b) in [
+    for (f, a, b) in [
         ("tenants.yaml", "plan: small", "plan: smal"),
         ("tenants.yaml", "plan: small\n", "\n"),
         ("tenants.yaml", "plan: small\n", "plan:\n"),
@@ -29,5 +29,7 @@ fn probe() {
         ("a/plans.yml", "4, inFlight: true", "0, inFlight: 1"),
         ("models.yaml", "date: 2026-01-31", "date: 2026-02-31"),
         ("models.yaml", "meanBytesPerToken: 4", "meanBytesPerToken: -4"),
-    ] { println!("{f} {a:?} -> {b:?}\n   {:#?}", broken(f,a,b)); }
+    ] {
+        println!("{f} {a:?} -> {b:?}\n   {:#?}", broken(f, a, b));
+    }
 }
