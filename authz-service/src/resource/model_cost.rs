@@ -68,7 +68,7 @@ pub(super) fn compile(object: &Object<ModelCostSpec>, spec: &ModelCostSpec, prob
 
 fn model_name(name: &At<String>, problems: &Problems) -> Option<ModelName> {
     ModelName::parse(&name.value)
-        .inspect_err(|error| problems.add(name.place, format!("`{}` is no model name: {error}", name.value.escape_debug())))
+        .inspect_err(|error| problems.add(name.place, format!("`{}` is no model name: {error}", name.value)))
         .ok()
 }
 
@@ -123,6 +123,6 @@ fn provenance(spec: &ModelCostSpec, problems: &Problems) {
     }
     let date = &spec.date.value;
     if date.len() != 10 || date.parse::<jiff::civil::Date>().is_err() {
-        problems.add(spec.date.place, format!("`{}` is no date: write YYYY-MM-DD", date.escape_debug()));
+        problems.add(spec.date.place, format!("`{}` is no date: write YYYY-MM-DD", date));
     }
 }
