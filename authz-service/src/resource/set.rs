@@ -38,6 +38,7 @@ pub(super) fn compile(objects: &Objects, origin: &mut Origin<'_>, problems: &Pro
         models: models.iter().filter_map(|(name, _, model)| Some((ModelName::parse(name).ok()?, Arc::clone(model)))).collect(),
         providers: providers.iter().map(|(_, _, provider)| Arc::clone(provider)).collect(),
         endpoints: endpoints.into_vec(),
+        extra_fields: providers.iter().flat_map(|(_, _, provider)| provider.extra_fields.clone()).collect(),
         keys,
         issuers,
     }

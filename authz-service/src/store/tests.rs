@@ -1,0 +1,1 @@
+//! What the state file holds: durability, groups, one writer, one process.

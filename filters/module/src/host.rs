@@ -1,0 +1,198 @@
+//! The only caller of the proxy-wasm SDK. Every function names the callbacks in which it cannot fail; a host call out
+//! of phase traps the VM, and some take Envoy down (ARCHITECTURE.md, "Traps of the host").
+//!
+//! It offers no credential header, no way to list request headers, and no request header in `on_log`: in profile
+//! `portable` the provider's credential passes by as a header, and the module never reads it.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use proxy_wasm::hostcalls;
+use proxy_wasm::types::{BufferType, MapType};
+
+/// Sets up the SDK: one root context for each root id, one stream context for each request.
+macro_rules! start {
+    () => {
+        proxy_wasm::main! {{
+            proxy_wasm::set_log_level(proxy_wasm::types::LogLevel::Info);
+            proxy_wasm::set_root_context(|_| Box::new($crate::worker::Worker::new()));
+        }}
+    };
+}
+pub(crate) use start;
+
+/// Milliseconds of the host's clock. Any callback.
+pub(crate) fn now_ms() -> u64 {
+    let time = hostcalls::get_current_time().unwrap_or(UNIX_EPOCH);
+    u64::try_from(time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A string in the metadata that ext_authz wrote. Any stream callback, also `on_log`.
+pub(crate) fn ext_authz(key: &str) -> Option<Vec<u8>> {
+    property(&["metadata", "filter_metadata", gateway_core::wire::EXT_AUTHZ, key]).filter(|value| !value.is_empty())
+}
+
+/// Envoy's response code details. `on_log`.
+pub(crate) fn code_details() -> String {
+    property(&["response", "code_details"]).map(|text| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default()
+}
+
+/// Envoy's response flags as a bit mask. `on_log`.
+pub(crate) fn response_flags() -> u64 {
+    property(&["response", "flags"]).and_then(|raw| raw.try_into().ok()).map_or(0, u64::from_le_bytes)
+}
+
+/// The status that the client got. `on_log`.
+pub(crate) fn response_code() -> Option<u32> {
+    let raw: [u8; 8] = property(&["response", "code"])?.try_into().ok()?;
+    u32::try_from(u64::from_le_bytes(raw)).ok().filter(|status| *status != 0)
+}
+
+/// Envoy's request id, from its stream info and not from a header. Any stream callback, also `on_log`.
+pub(crate) fn request_id() -> String {
+    property(&["request", "id"]).map(|text| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default()
+}
+
+fn property(path: &[&str]) -> Option<Vec<u8>> {
+    hostcalls::get_property(path.to_vec()).ok().flatten()
+}
+
+/// Request headers that the module may read: what a grant is compared with.
+#[derive(Clone, Copy)]
+pub(crate) enum Read<'a> {
+    Method,
+    Authority,
+    Path,
+    /// The claim header: the configuration refuses a name under `x-bulkhead-` and one that carries a credential.
+    Claim(&'a str),
+}
+
+/// Request headers that the module removes without looking whether they are there: it cannot list what is there without
+/// reading the provider's credential. The service has removed them already where it was asked.
+pub(crate) const REQUEST_REMOVALS: &[&str] = &[
+    "forwarded",
+    "x-forwarded-host",
+    "x-forwarded-client-cert",
+    "x-original-url",
+    "x-rewrite-url",
+    "x-http-method-override",
+    gateway_core::wire::GRANT_HEADER,
+];
+
+/// One request header. `on_http_request_headers` alone.
+pub(crate) fn request_header(which: Read<'_>) -> Option<Vec<u8>> {
+    let name = match which {
+        Read::Method => ":method",
+        Read::Authority => ":authority",
+        Read::Path => ":path",
+        Read::Claim(name) => name,
+    };
+    hostcalls::get_map_value_bytes(MapType::HttpRequestHeaders, name).ok().flatten()
+}
+
+/// Sets a request header, whatever it was. `on_http_request_headers` alone.
+pub(crate) fn set_request_header(name: &str, value: &str) {
+    logged("set request header", hostcalls::set_map_value(MapType::HttpRequestHeaders, name, Some(value)));
+}
+
+/// Removes a request header, if it is there. `on_http_request_headers` alone.
+pub(crate) fn remove_request_header(name: &str) {
+    logged("remove request header", hostcalls::remove_map_value(MapType::HttpRequestHeaders, name));
+}
+
+/// The body as held so far. `on_http_request_body`, `on_http_request_trailers`.
+pub(crate) fn request_body() -> Vec<u8> {
+    hostcalls::get_buffer(BufferType::HttpRequestBody, 0, usize::MAX).ok().flatten().unwrap_or_default()
+}
+
+/// Replaces the whole held body; its length was announced at the headers. `on_http_request_body`,
+/// `on_http_request_trailers`: never from a gRPC callback (`mesh.md` §0.1 fact 1).
+pub(crate) fn replace_request_body(body: &[u8]) {
+    logged("replace request body", hostcalls::set_buffer(BufferType::HttpRequestBody, 0, usize::MAX, body));
+}
+
+/// Removes a request trailer. `on_http_request_trailers` alone.
+pub(crate) fn remove_request_trailer(name: &str) {
+    logged("remove request trailer", hostcalls::remove_map_value(MapType::HttpRequestTrailers, name));
+}
+
+/// Names of the request trailers. `on_http_request_trailers` alone.
+pub(crate) fn request_trailer_names() -> Vec<String> {
+    names(hostcalls::get_map_bytes(MapType::HttpRequestTrailers).unwrap_or_default())
+}
+
+/// All response headers. `on_http_response_headers` alone.
+pub(crate) fn response_headers() -> Vec<(String, Vec<u8>)> {
+    hostcalls::get_map_bytes(MapType::HttpResponseHeaders).unwrap_or_default()
+}
+
+/// Sets a response header, whatever it was. `on_http_response_headers` alone.
+pub(crate) fn set_response_header(name: &str, value: &str) {
+    logged("set response header", hostcalls::set_map_value(MapType::HttpResponseHeaders, name, Some(value)));
+}
+
+/// Removes a response header. `on_http_response_headers` alone.
+pub(crate) fn remove_response_header(name: &str) {
+    logged("remove response header", hostcalls::remove_map_value(MapType::HttpResponseHeaders, name));
+}
+
+/// The chunk at hand. `on_http_response_body` alone.
+pub(crate) fn response_chunk(size: usize) -> Vec<u8> {
+    hostcalls::get_buffer(BufferType::HttpResponseBody, 0, size).ok().flatten().unwrap_or_default()
+}
+
+/// Replaces the chunk at hand. `on_http_response_body` alone.
+pub(crate) fn replace_response_chunk(size: usize, chunk: &[u8]) {
+    logged("replace response chunk", hostcalls::set_buffer(BufferType::HttpResponseBody, 0, size, chunk));
+}
+
+/// Answers the client in place of the upstream. Request callbacks and `on_http_response_headers`; the callback that
+/// did it returns Pause and nothing ever resumes the stream (`mesh.md` §0.1 fact 4).
+pub(crate) fn answer(status: u16, body: &[u8]) {
+    let headers = vec![("content-type", "application/json"), ("cache-control", "no-store")];
+    logged("answer", hostcalls::send_http_response(u32::from(status), headers, Some(body)));
+}
+
+/// The module's configuration. `on_configure` alone.
+pub(crate) fn configuration(size: usize) -> Vec<u8> {
+    hostcalls::get_buffer(BufferType::PluginConfiguration, 0, size).ok().flatten().unwrap_or_default()
+}
+
+/// Calls `on_tick` of this root context this often. `on_configure`.
+pub(crate) fn tick_every(period_ms: u64) {
+    logged("set tick", hostcalls::set_tick_period(Duration::from_millis(period_ms)));
+}
+
+/// The Gate's address, as the host wants it: a serialized `GrpcService{envoy_grpc{cluster_name}}`. A bare cluster name
+/// would be parsed as protobuf and can abort Envoy (`mesh.md` §0.1 fact 2).
+pub(crate) struct Service(String);
+
+impl Service {
+    /// `cluster` has 1 to 125 bytes (checked by the configuration).
+    pub(crate) fn new(cluster: &str) -> Self {
+        let length = u8::try_from(cluster.len()).unwrap_or(0);
+        let mut spelled = String::new();
+        spelled.push('\x0a');
+        spelled.push(char::from(length.saturating_add(2)));
+        spelled.push('\x0a');
+        spelled.push(char::from(length));
+        spelled.push_str(cluster);
+        Self(spelled)
+    }
+}
+
+/// Starts `bulkhead.v1.Gate/Sync`; the answer comes to `on_grpc_call_response` with this token. Root callbacks alone.
+pub(crate) fn call_sync(service: &Service, proxy: &str, message: &[u8]) -> Option<u32> {
+    let metadata = vec![(gateway_core::wire::PROXY, proxy.as_bytes())];
+    let timeout = Duration::from_secs(2);
+    hostcalls::dispatch_grpc_call(&service.0, "bulkhead.v1.Gate", "Sync", metadata, Some(message), timeout).ok()
+}
+
+fn names(map: Vec<(String, Vec<u8>)>) -> Vec<String> {
+    map.into_iter().map(|(name, _)| name).collect()
+}
+
+fn logged(what: &str, result: Result<(), proxy_wasm::types::Status>) {
+    if let Err(status) = result {
+        log::warn!("{what}: {status:?}");
+    }
+}
