@@ -62,7 +62,7 @@ pub(super) fn compile(
 fn lifetime(spec: &ApiKeySpec, problems: &Problems) -> Option<Timestamp> {
     let instant = |at: &At<String>| {
         let refuse = |_: &_| {
-            let message = format!("`{}` is no RFC 3339 instant, as `2026-01-31T12:00:00Z`", at.value.escape_debug());
+            let message = format!("`{}` is no RFC 3339 instant, as `2026-01-31T12:00:00Z`", at.value);
             problems.add(at.place, message);
         };
         at.value.parse::<Timestamp>().inspect_err(refuse).ok()

@@ -47,7 +47,7 @@ impl At<String> {
             return Some(text);
         }
         let rule = format!("must be 1 to {greatest} visible ASCII characters without quotes, commas and backslashes");
-        problems.add(self.place, format!("`{}` {rule}", text.escape_debug()));
+        problems.add(self.place, format!("`{}` {rule}", text));
         None
     }
 }

@@ -109,7 +109,7 @@ pub(super) fn compile(
 
 fn time_zone(zone: &At<String>, problems: &Problems) -> Option<TimeZone> {
     let unknown = |_: &_| {
-        let message = format!("`{}` is no IANA time zone, as `Europe/Berlin`", zone.value.escape_debug());
+        let message = format!("`{}` is no IANA time zone, as `Europe/Berlin`", zone.value);
         problems.add(zone.place, message);
     };
     TimeZone::get(&zone.value).inspect_err(unknown).ok()
