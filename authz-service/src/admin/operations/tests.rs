@@ -11,7 +11,7 @@ use super::*;
 use crate::admin::{KeyState, NewKeyBody};
 use crate::identity::api_key::{self, ApiKeyText};
 use crate::resource;
-use crate::store::{Fault, StoreOptions};
+use crate::store::{Fault, Store, StoreOptions};
 use crate::vault::{Sealed, open};
 
 const SET: &str = "\
@@ -79,7 +79,7 @@ const BY: Operator = Operator { uid: 1000, pid: Some(7) };
 struct House {
     policies: PathBuf,
     store: Store,
-    reader: Arc<Reader>,
+    changing: Mutex<()>,
     ledger: Ledger,
     kek: Kek,
     registry: StdMutex<Arc<Registry>>,
@@ -98,12 +98,16 @@ impl Running for House {
         &self.policies
     }
 
-    fn store(&self) -> &Store {
-        &self.store
+    fn changing(&self) -> &Mutex<()> {
+        &self.changing
     }
 
-    fn reader(&self) -> Arc<Reader> {
-        self.reader.clone()
+    async fn write(&self, command: Command) -> Result<(), WriteError> {
+        self.store.write(command).await
+    }
+
+    fn reader(&self) -> Result<Reader, StoreError> {
+        self.store.reader()
     }
 
     fn ledger(&self) -> &Ledger {
@@ -130,10 +134,12 @@ impl Running for House {
         self.vault.lock().unwrap().insert((row.tenant.clone(), row.provider.clone()), row);
     }
 
-    async fn reload(&self) -> Result<(), Vec<Problem>> {
+    async fn reload(&self) -> Result<bool, Vec<Problem>> {
         let loaded = resource::load(&self.policies)?;
-        *self.registry.lock().unwrap() = Arc::new(loaded.registry);
-        Ok(())
+        let mut registry = self.registry.lock().unwrap();
+        let changed = registry.version != loaded.registry.version;
+        *registry = Arc::new(loaded.registry);
+        Ok(changed)
     }
 }
 
@@ -148,7 +154,7 @@ fn house() -> (Administration<House>, Arc<House>) {
     let options = StoreOptions { fault, ..StoreOptions::default() };
     let (store, _) = Store::open_with(&directory.path().join("state.db"), options).unwrap();
     let house = Arc::new(House {
-        reader: Arc::new(store.reader().unwrap()),
+        changing: Mutex::default(),
         store,
         ledger: Ledger::default(),
         kek: Kek::from_bytes(&[7; 32]).unwrap(),
