@@ -27,8 +27,8 @@ use crate::vault::Secret;
 
 pub use limits::{Field, fields};
 
-/// One request as Envoy describes it, with everything that a decision reads.
-#[derive(Debug)]
+/// One request as Envoy describes it, with everything that a decision reads. Never printed: its headers hold the
+/// credential.
 pub struct Arrival<'a> {
     /// Method, authority, path, headers.
     pub head: Head<'a>,

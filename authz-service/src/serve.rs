@@ -8,7 +8,7 @@ mod gate;
 pub mod logs;
 pub mod metrics;
 mod models;
-mod operations;
+
 mod service;
 
 use std::io;
@@ -25,6 +25,7 @@ use tokio::sync::watch;
 
 pub use service::{Service, StartError};
 
+use crate::admin::operations::Administration;
 use crate::admin::listener::{self, AdminListener, BindError};
 use crate::cli::ServeOptions;
 use crate::gate_service::gate_server::GateServer;
@@ -67,6 +68,7 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
     let admin = AdminListener::bind(options.admin.path())?;
     let http = metrics::bind_http(options.http).await?;
     let probes = metrics::http_router(Arc::clone(service.metrics()), Arc::clone(service.readiness()));
+    let operations = Arc::new(Administration::new(Arc::clone(&service)));
     let clock = tokio::spawn(housekeeping(Arc::clone(&service)));
     let signals = tokio::spawn(signals(Arc::clone(&service), stop));
     service.readiness().set(Phase::Ready);
@@ -77,7 +79,7 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
     tokio::try_join!(
         axum::serve(proxies, proxy_router(&service)).with_graceful_shutdown(stopped(stopping.clone())),
         axum::serve(http, probes).with_graceful_shutdown(stopped(stopping.clone())),
-        listener::serve(admin, Arc::clone(&service), stopped(stopping)),
+        listener::serve(admin, operations, stopped(stopping)),
     )?;
     signals.abort();
     clock.abort();

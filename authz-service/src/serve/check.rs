@@ -21,6 +21,7 @@ use gateway_core::wire;
 use tonic::{Request, Response, Status};
 
 use super::Service;
+use super::metrics::Decided;
 use super::service::random_id;
 use crate::decide::{Allow, Arrival, Decision, Deny, Field};
 use crate::ledger::GrantId;
@@ -145,6 +146,19 @@ fn refused(denial: &Denial, fields: &[Field], request_id: &str, tenant: Option<&
         http_response: Some(HttpResponse::DeniedResponse(DeniedHttpResponse { status, headers, body })),
         ..CheckResponse::default()
     }
+}
+
+/// An answer as metrics count it.
+fn word(answer: &CheckResponse) -> (Decided, &'static str) {
+    if matches!(answer.http_response, Some(HttpResponse::OkResponse(_))) {
+        return (Decided::Allow, "ok");
+    }
+    let code = answer.dynamic_metadata.as_ref().and_then(|metadata| metadata.fields.get(wire::LOG_CODE));
+    let code = match code.and_then(|value| value.kind.as_ref()) {
+        Some(Kind::StringValue(code)) => Code::ALL.iter().map(|known| known.row().code).find(|known| known == code),
+        _ => None,
+    };
+    (Decided::Deny, code.unwrap_or("internal"))
 }
 
 /// Undoes a reservation unless told to keep it: the answer was dropped, or could not be made durable.

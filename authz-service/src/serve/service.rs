@@ -4,25 +4,26 @@
 //! after the state file has the change.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use gateway_core::denial::{Code, Denial};
 use gateway_core::gate::{Grant, SignedGrant};
 use gateway_core::name::TenantName;
-use gateway_core::price::{ModelCost, Prices, Terms};
+use gateway_core::price::{ModelCost, Prices, PricesError, Terms};
 use gateway_core::wire;
 use prost::Message as _;
 
 use super::metrics::{Metrics, Phase, Readiness};
+use crate::admin::operations::Running;
 use crate::cli::ServeOptions;
 use crate::decide::{Allow, Arrival, Decision, Deny, Grounds, decide};
 use crate::identity::api_key::{KeyHash, KeyRecord};
 use crate::ledger::{BadKey, GrantId, Ledger, Now, Reservation};
 use crate::registry::Registry;
 use crate::resource::{self, Loaded, Problem, Sources};
-use crate::store::{self, AuditRecord, Command, KeyRow, Restored, Store, StoreError, VaultRow, WriteError};
+use crate::store::{self, AuditRecord, Command, KeyRow, Reader, Restored, Store, StoreError, VaultRow, WriteError};
 use crate::vault::{self, GrantKey, Kek, KekError, RandomError, Sealed, Secret};
 
 /// Why the service does not start.
@@ -34,6 +35,9 @@ pub enum StartError {
     /// What the state file holds.
     #[error(transparent)]
     Ledger(#[from] BadKey),
+    /// The price of a reservation that a former version made.
+    #[error(transparent)]
+    Price(#[from] PricesError),
     /// The key-encryption key.
     #[error(transparent)]
     Kek(#[from] KekError),
@@ -47,29 +51,29 @@ pub enum StartError {
 
 /// A sealed provider key of a tenant, as the state file has it.
 #[derive(Clone)]
-pub(crate) struct OwnKey {
-    pub(crate) key_id: String,
-    pub(crate) version: u64,
-    pub(crate) sealed: Vec<u8>,
+pub(super) struct OwnKey {
+    pub(super) key_id: String,
+    pub(super) version: u64,
+    pub(super) sealed: Vec<u8>,
 }
 
 /// Sealed provider keys by tenant and provider.
-pub(crate) type OwnKeys = HashMap<(TenantName, String), OwnKey>;
+pub(super) type OwnKeys = HashMap<(TenantName, String), OwnKey>;
 
 /// Everything that listeners share.
 pub struct Service {
     registry: ArcSwap<Registry>,
-    pub(crate) keys: ArcSwap<HashMap<String, KeyRecord>>,
-    pub(crate) own_keys: ArcSwap<OwnKeys>,
-    pub(crate) ledger: Ledger,
-    pub(crate) store: Store,
-    pub(crate) kek: Kek,
+    pub(super) keys: ArcSwap<HashMap<String, KeyRecord>>,
+    pub(super) own_keys: ArcSwap<OwnKeys>,
+    pub(super) ledger: Ledger,
+    pub(super) store: Store,
+    pub(super) kek: Kek,
     grant_key: GrantKey,
     metrics: Arc<Metrics>,
     readiness: Arc<Readiness>,
-    pub(crate) policies: PathBuf,
-    /// Changes of keys, provider keys and resources, one at a time.
-    pub(crate) changing: tokio::sync::Mutex<()>,
+    policies: PathBuf,
+    reader: Arc<Reader>,
+    reloading: tokio::sync::Mutex<()>,
 }
 
 impl Service {
@@ -82,10 +86,11 @@ impl Service {
         let (store, restored) = Store::open(&options.state)?;
         let metrics = Arc::new(Metrics::new());
         let loaded = first_set(options, &restored, &metrics)?;
+        let reader = Arc::new(store.reader()?);
         let grant_key = GrantKey::derive(&kek, restored.salt.expose());
         let ledger = Ledger::default();
-        let terms = |reservation: Reservation| (terms_of(&loaded.registry, &reservation), reservation);
-        let outstanding = restored.outstanding.into_iter().map(terms).map(|(terms, reservation)| (reservation, terms));
+        let terms = |reservation: Reservation| terms_of(&loaded.registry, &reservation).map(|terms| (reservation, terms));
+        let outstanding = restored.outstanding.into_iter().map(terms).collect::<Result<Vec<_>, _>>()?;
         ledger.restore(now(), &restored.windows, outstanding)?;
         let service = Self {
             registry: ArcSwap::from_pointee(loaded.registry),
@@ -98,7 +103,8 @@ impl Service {
             metrics,
             readiness: Arc::new(Readiness::new()),
             policies: options.policies.clone(),
-            changing: tokio::sync::Mutex::default(),
+            reader,
+            reloading: tokio::sync::Mutex::default(),
         };
         service.count_resources();
         Ok(Arc::new(service))
@@ -144,7 +150,7 @@ impl Service {
         let Some(own) = keys.get(&(tenant.clone(), provider.to_owned())) else { return Ok(None) };
         let opened = u32::try_from(own.version).ok().and_then(|version| {
             let sealed = Sealed::from_bytes(&own.sealed).ok()?;
-            vault::open(&self.kek, &sealed, tenant.as_str(), provider, &own.key_id, version).ok()
+            vault::open(&self.kek, &sealed, tenant, provider, &own.key_id, version).ok()
         });
         opened.map(Some).ok_or_else(|| {
             tracing::error!(tenant = %tenant, provider, "a tenant's provider key cannot be opened");
@@ -197,7 +203,7 @@ impl Service {
     }
 
     /// Writes and waits; a state file that fails makes the service not ready, one that works makes it ready again.
-    pub(crate) async fn write(&self, command: Command) -> Result<(), WriteError> {
+    pub(super) async fn write(&self, command: Command) -> Result<(), WriteError> {
         let written = self.store.write(command).await;
         match &written {
             Ok(()) if self.readiness.phase() == Phase::StateFailing => self.readiness.set(Phase::Ready),
@@ -248,20 +254,19 @@ impl Service {
         Grant::decode(signed.grant).ok()
     }
 
-    /// Reads the resources again: all of them or none. The last good set stays in force, and in the state file.
+    /// Reads the resources again: all of them or none. The last good set stays in force, and in the state file. Says
+    /// whether anything changed.
     ///
     /// # Errors
     /// All problems of the set that is refused.
     pub async fn reload(&self) -> Result<bool, Vec<Problem>> {
-        let _one = self.changing.lock().await;
-        self.reload_locked().await
-    }
-
-    /// [`Self::reload`], for whoever holds [`Self::changing`]. Says whether anything changed.
-    pub(crate) async fn reload_locked(&self) -> Result<bool, Vec<Problem>> {
+        let _one = self.reloading.lock().await;
         let directory = self.policies.clone();
         let loaded = tokio::task::spawn_blocking(move || resource::load(&directory)).await;
-        let loaded = loaded.map_err(|error| vec![Problem::internal(&error.to_string())]).and_then(|loaded| loaded);
+        let stopped = |error: tokio::task::JoinError| {
+            vec![Problem { file: ".".to_owned(), line: 0, column: 0, message: format!("reading was stopped: {error}") }]
+        };
+        let loaded = loaded.map_err(stopped).and_then(|loaded| loaded);
         self.metrics.reloaded(loaded.is_ok());
         let loaded = loaded.inspect_err(|problems| {
             let version = self.registry().version.clone();
@@ -327,23 +332,28 @@ fn first_set(options: &ServeOptions, restored: &Restored, metrics: &Metrics) -> 
 
 /// The terms of a reservation from before the restart. Where its model is gone, whoever settles it pays what was
 /// reserved.
-fn terms_of(registry: &Registry, reservation: &Reservation) -> Terms {
+fn terms_of(registry: &Registry, reservation: &Reservation) -> Result<Terms, PricesError> {
     let reserved = reservation.reserved;
-    let cost = registry.models.get(reservation.model.as_str()).map(|model| model.cost.clone()).or_else(|| {
-        ModelCost::new(Prices {
+    let cost = match registry.models.get(reservation.model.as_str()) {
+        Some(model) => model.cost.clone(),
+        None => ModelCost::new(Prices {
+            gpu_ms_per_1k_input: 0,
+            gpu_ms_per_1k_output: 0,
             gpu_ms_fixed: reserved.gpu_ms,
             gpu_weight_permille: 1000,
+            micro_usd_per_1m_input: 0,
+            micro_usd_per_1m_cached_input: 0,
+            micro_usd_per_1m_output: 0,
             micro_usd_fixed: reserved.micro_usd,
             min_bytes_per_token: 1,
             mean_bytes_per_token: 1,
-            ..Prices::default()
-        })
-        .ok()
-    });
-    Terms { cost: cost.unwrap_or_default(), reserved, input_estimate: reservation.input_estimate }
+            media_tokens: None,
+        })?,
+    };
+    Ok(Terms { cost, reserved, input_estimate: reservation.input_estimate })
 }
 
-pub(crate) fn key_record(row: &KeyRow) -> Option<(String, KeyRecord)> {
+fn key_record(row: &KeyRow) -> Option<(String, KeyRecord)> {
     let at = |ms: u64| i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
     let record = KeyRecord {
         id: row.id.clone(),
@@ -355,13 +365,13 @@ pub(crate) fn key_record(row: &KeyRow) -> Option<(String, KeyRecord)> {
     Some((row.id.clone(), record))
 }
 
-pub(crate) fn own_key(row: VaultRow) -> Option<((TenantName, String), OwnKey)> {
+fn own_key(row: VaultRow) -> Option<((TenantName, String), OwnKey)> {
     let tenant = TenantName::parse(&row.tenant).ok()?;
     Some(((tenant, row.provider), OwnKey { key_id: row.key_id, version: row.version, sealed: row.sealed }))
 }
 
 /// The wall clock, for the ledger.
-pub(crate) fn now() -> Now {
+pub(super) fn now() -> Now {
     Now { unix_ms: u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0) }
 }
 
@@ -374,4 +384,60 @@ pub(super) fn random_id() -> Result<[u8; 16], RandomError> {
 
 fn lines(problems: &[Problem]) -> String {
     problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+impl Running for Service {
+    fn registry(&self) -> Arc<Registry> {
+        self.registry.load_full()
+    }
+
+    fn policies(&self) -> &Path {
+        &self.policies
+    }
+
+    fn store(&self) -> &Store {
+        &self.store
+    }
+
+    fn reader(&self) -> Arc<Reader> {
+        Arc::clone(&self.reader)
+    }
+
+    fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    fn kek(&self) -> &Kek {
+        &self.kek
+    }
+
+    fn keys(&self) -> Vec<KeyRecord> {
+        self.keys.load().values().cloned().collect()
+    }
+
+    fn keep_key(&self, record: KeyRecord) {
+        self.keys.rcu(|keys| {
+            let mut keys = HashMap::clone(keys);
+            keys.insert(record.id.clone(), record.clone());
+            keys
+        });
+    }
+
+    fn provider_key_version(&self, tenant: &TenantName, provider: &str) -> u64 {
+        let keys = self.own_keys.load();
+        keys.get(&(tenant.clone(), provider.to_owned())).map_or(0, |own| own.version)
+    }
+
+    fn keep_provider_key(&self, row: VaultRow) {
+        let Some((name, own)) = own_key(row) else { return };
+        self.own_keys.rcu(|keys| {
+            let mut keys = HashMap::clone(keys);
+            keys.insert(name.clone(), own.clone());
+            keys
+        });
+    }
+
+    async fn reload(&self) -> Result<(), Vec<Problem>> {
+        Self::reload(self).await.map(drop)
+    }
 }
