@@ -6,7 +6,6 @@
 mod key;
 mod provider_key;
 mod report;
-mod service;
 #[cfg(test)]
 mod tests;
 
@@ -22,7 +21,7 @@ use crate::identity::api_key::KeyRecord;
 use crate::ledger::Ledger;
 use crate::registry::{Registry, Tenant};
 use crate::resource::Problem;
-use crate::store::{AuditRecord, Command, Decision, Reader, StoreError, VaultRow, WriteError};
+use crate::store::{AuditRecord, Command, Decision, Reader, Store, VaultRow, WriteError};
 use crate::vault::{Kek, Secret};
 
 /// What the admin API reads and changes in the running service.
@@ -31,62 +30,58 @@ pub trait Running: Send + Sync + 'static {
     fn registry(&self) -> Arc<Registry>;
     /// The directory that it was read from.
     fn policies(&self) -> &Path;
-    /// Held by whoever changes keys, provider keys or resources.
-    fn changing(&self) -> &Mutex<()>;
-    /// Writes to the state file and waits until it is durable.
-    fn write(&self, command: Command) -> impl Future<Output = Result<(), WriteError>> + Send;
-    /// A connection to the state file that only reads. Blocking.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    fn reader(&self) -> Result<Reader, StoreError>;
+    /// The state file.
+    fn store(&self) -> &Store;
+    /// The state file, for reports.
+    fn reader(&self) -> Arc<Reader>;
     /// Budgets, rates, requests in flight.
     fn ledger(&self) -> &Ledger;
     /// What provider keys are sealed under.
     fn kek(&self) -> &Kek;
     /// What is kept of every API key.
     fn keys(&self) -> Vec<KeyRecord>;
-    /// Decides by this record from now on. Called with [`Self::changing`] held, as all below.
+    /// Decides by this record from now on.
     fn keep_key(&self, record: KeyRecord);
     /// Version of a tenant's key of a provider; 0: there is none.
     fn provider_key_version(&self, tenant: &TenantName, provider: &str) -> u64;
     /// Uses this provider key from now on.
     fn keep_provider_key(&self, row: VaultRow);
-    /// Reads the directory again, keeps a good set in the state file and puts it in force; says whether it differs.
-    fn reload(&self) -> impl Future<Output = Result<bool, Vec<Problem>>> + Send;
+    /// Reads the directory again, keeps a good set in the store and puts it in force.
+    fn reload(&self) -> impl Future<Output = Result<(), Vec<Problem>>> + Send;
 }
 
 /// [`Operations`] over a running service.
 #[derive(Debug)]
-pub struct Administration<R>(Arc<R>);
+pub struct Administration<R>(Arc<Inner<R>>);
+
+#[derive(Debug)]
+struct Inner<R> {
+    running: Arc<R>,
+    /// Held by whoever changes something.
+    changes: Mutex<()>,
+}
 
 impl<R: Running> Administration<R> {
     /// The operations on `running`.
     #[must_use]
-    pub const fn new(running: Arc<R>) -> Self {
-        Self(running)
+    pub fn new(running: Arc<R>) -> Self {
+        Self(Arc::new(Inner { running, changes: Mutex::new(()) }))
     }
-}
-
-/// One operator's request to change something, under way.
-struct Change<'a, R> {
-    running: &'a R,
-    by: Operator,
 }
 
 impl<R: Running> Operations for Administration<R> {
     async fn create_key(&self, by: Operator, asked: CreateKey) -> Result<CreatedKey, AdminError> {
-        let running = Arc::clone(&self.0);
-        to_its_end(async move { Change { running: &*running, by }.create_key(asked).await }).await
+        let inner = Arc::clone(&self.0);
+        to_its_end(async move { inner.create_key(by, asked).await }).await
     }
 
     async fn revoke_key(&self, by: Operator, id: String) -> Result<KeyRow, AdminError> {
-        let running = Arc::clone(&self.0);
-        to_its_end(async move { Change { running: &*running, by }.revoke_key(id).await }).await
+        let inner = Arc::clone(&self.0);
+        to_its_end(async move { inner.revoke_key(by, id).await }).await
     }
 
     async fn list_keys(&self, tenant: Option<TenantName>) -> Result<Vec<KeyRow>, AdminError> {
-        key::list(&*self.0, tenant.as_ref())
+        self.0.list_keys(tenant.as_ref())
     }
 
     async fn put_provider_key(
@@ -96,46 +91,52 @@ impl<R: Running> Operations for Administration<R> {
         provider: String,
         secret: Secret,
     ) -> Result<(), AdminError> {
-        let running = Arc::clone(&self.0);
-        to_its_end(async move { Change { running: &*running, by }.put_provider_key(tenant, provider, secret).await })
-            .await
+        let inner = Arc::clone(&self.0);
+        to_its_end(async move { inner.put_provider_key(by, tenant, provider, secret).await }).await
     }
 
     async fn audit(&self, after: Option<u64>, limit: u32) -> Result<AuditPage, AdminError> {
-        report::audit(Arc::clone(&self.0), after, limit).await
+        report::audit(self.0.running.reader(), after, limit).await
     }
 
     async fn usage(&self) -> Result<Usage, AdminError> {
-        report::usage(Arc::clone(&self.0)).await
+        report::usage(&*self.0.running).await
     }
 
     async fn reload(&self, by: Operator) -> Result<Reloaded, AdminError> {
-        let running = Arc::clone(&self.0);
-        to_its_end(async move { Change { running: &*running, by }.reload().await }).await
+        let inner = Arc::clone(&self.0);
+        to_its_end(async move { inner.reload(by).await }).await
     }
 }
 
-impl<R: Running> Change<'_, R> {
-    async fn reload(&self) -> Result<Reloaded, AdminError> {
-        let _one = self.running.changing().lock().await;
-        self.write(vec![self.audit("policies.reload", "", "", String::new())]).await?;
-        let changed = self.load().await?;
-        Ok(Reloaded { version: self.running.registry().version.clone(), changed })
+impl<R: Running> Inner<R> {
+    async fn reload(&self, by: Operator) -> Result<Reloaded, AdminError> {
+        let _one = self.changes.lock().await;
+        let before = self.running.registry().version.clone();
+        self.write(vec![self.action(by, "policies.reload", String::new())]).await?;
+        self.load().await?;
+        let version = self.running.registry().version.clone();
+        Ok(Reloaded { changed: version != before, version })
     }
 
-    async fn load(&self) -> Result<bool, AdminError> {
+    async fn load(&self) -> Result<(), AdminError> {
         self.running.reload().await.map_err(|problems| AdminError::PoliciesRefused {
             version: self.running.registry().version.clone(),
             problems: problems.iter().map(ToString::to_string).collect(),
         })
     }
 
-    /// The audit record of this action, on a tenant or a key of it where there is one.
-    fn audit(&self, code: &str, tenant: &str, key_id: &str, detail: String) -> Command {
+    /// The audit record of an operator's action.
+    fn action(&self, by: Operator, code: &str, detail: String) -> Command {
+        self.about(by, code, "", "", detail)
+    }
+
+    /// The audit record of an operator's action on a tenant or a key of it.
+    fn about(&self, by: Operator, code: &str, tenant: &str, key_id: &str, detail: String) -> Command {
         Command::AdminAudit(Box::new(AuditRecord {
             at_ms: milliseconds(Timestamp::now()),
             tenant: tenant.to_owned(),
-            principal: format!("uid:{}", self.by.uid),
+            principal: format!("uid:{}", by.uid),
             key_id: key_id.to_owned(),
             policy_version: self.running.registry().version.clone(),
             decision: Decision::Admin,
@@ -146,7 +147,7 @@ impl<R: Running> Change<'_, R> {
     }
 
     async fn write(&self, commands: Vec<Command>) -> Result<(), AdminError> {
-        self.running.write(Command::Batch(commands)).await.map_err(unwritten)
+        self.running.store().write(Command::Batch(commands)).await.map_err(unwritten)
     }
 }
 

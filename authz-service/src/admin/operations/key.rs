@@ -7,17 +7,17 @@ use std::path::PathBuf;
 use gateway_core::name::{ModelName, TenantName};
 use jiff::Timestamp;
 
-use super::{Change, Running, milliseconds, tenant_of};
-use crate::admin::{AdminError, CreateKey, CreatedKey, KeyRow, KeyState, KeyText};
+use super::{Inner, Running, milliseconds, tenant_of};
+use crate::admin::{AdminError, CreateKey, CreatedKey, KeyRow, KeyState, KeyText, Operator};
 use crate::identity::api_key::{KeyRecord, NewKey};
 use crate::registry::{EndpointKind, KeyTerms, Registry};
 use crate::resource::{self, NewKeyError};
 use crate::store::{self, Command};
 use crate::vault::system_random;
 
-impl<R: Running> Change<'_, R> {
-    pub(super) async fn create_key(&self, asked: CreateKey) -> Result<CreatedKey, AdminError> {
-        let _one = self.running.changing().lock().await;
+impl<R: Running> Inner<R> {
+    pub(super) async fn create_key(&self, by: Operator, asked: CreateKey) -> Result<CreatedKey, AdminError> {
+        let _one = self.changes.lock().await;
         check(&self.running.registry(), &asked)?;
         let now = Timestamp::now();
         let out_of_time = |_| AdminError::Invalid("the key would expire after the end of time".into());
@@ -32,19 +32,19 @@ impl<R: Running> Change<'_, R> {
             revoked_at: None,
         };
         let detail = format!("expires {expires_at}");
-        let audit = self.audit("key.create", asked.tenant.as_str(), &key.id, detail);
+        let audit = self.about(by, "key.create", asked.tenant.as_str(), &key.id, detail);
         self.write(vec![audit, Command::KeyCreate(row_of(&record))]).await?;
         let file = match self.publish(&key.id, document).await {
             Ok(file) => file,
-            Err(error) => return Err(self.withdraw(&asked.tenant, &key.id, error).await),
+            Err(error) => return Err(self.withdraw(by, &asked.tenant, &key.id, error).await),
         };
         self.running.keep_key(record);
         let text = KeyText::new(key.text.expose().to_owned());
         Ok(CreatedKey { id: key.id, key: text, expires_at, file: file.display().to_string() })
     }
 
-    pub(super) async fn revoke_key(&self, id: String) -> Result<KeyRow, AdminError> {
-        let _one = self.running.changing().lock().await;
+    pub(super) async fn revoke_key(&self, by: Operator, id: String) -> Result<KeyRow, AdminError> {
+        let _one = self.changes.lock().await;
         let (registry, now) = (self.running.registry(), Timestamp::now());
         let record = self.running.keys().into_iter().find(|record| record.id == id);
         let terms = registry.keys.get(&id);
@@ -59,13 +59,29 @@ impl<R: Running> Change<'_, R> {
         if let Some(record) = record {
             self.running.keep_key(record);
         }
-        let audit = self.audit("key.revoke", row.tenant.as_deref().unwrap_or_default(), &id, String::new());
+        let audit = self.about(by, "key.revoke", row.tenant.as_deref().unwrap_or_default(), &id, String::new());
         let revoke = Command::KeyRevoke { id, at_ms: milliseconds(now) };
         self.write(vec![audit, revoke]).await.map_err(|error| {
             let until = "the key is refused until this service restarts, but that is not on the disk: revoke it again";
             AdminError::Unavailable(format!("{until} ({error})"))
         })?;
         Ok(row)
+    }
+
+    pub(super) fn list_keys(&self, tenant: Option<&TenantName>) -> Result<Vec<KeyRow>, AdminError> {
+        let (registry, now) = (self.running.registry(), Timestamp::now());
+        if let Some(tenant) = tenant {
+            tenant_of(&registry, tenant)?;
+        }
+        let records: BTreeMap<String, KeyRecord> =
+            self.running.keys().into_iter().map(|record| (record.id.clone(), record)).collect();
+        let with_terms = registry.keys.iter().map(|(id, terms)| row(id, Some(terms), records.get(id), now));
+        let without = records.iter().filter(|(id, _)| !registry.keys.contains_key(*id));
+        let mut rows: Vec<KeyRow> =
+            with_terms.chain(without.map(|(id, record)| row(id, None, Some(record), now))).collect();
+        rows.retain(|row| tenant.is_none_or(|tenant| row.tenant.as_deref() == Some(tenant.as_str())));
+        rows.sort_by(|a, b| (&a.tenant, &a.id).cmp(&(&b.tenant, &b.id)));
+        Ok(rows)
     }
 
     /// Writes the resource and puts it in force; leaves no file behind when that fails.
@@ -83,8 +99,8 @@ impl<R: Running> Change<'_, R> {
     }
 
     /// Revokes a key that nobody has seen, and says what became of it.
-    async fn withdraw(&self, tenant: &TenantName, id: &str, why: AdminError) -> AdminError {
-        let audit = self.audit("key.withdraw", tenant.as_str(), id, why.to_string());
+    async fn withdraw(&self, by: Operator, tenant: &TenantName, id: &str, why: AdminError) -> AdminError {
+        let audit = self.about(by, "key.withdraw", tenant.as_str(), id, why.to_string());
         let revoke = Command::KeyRevoke { id: id.to_owned(), at_ms: milliseconds(Timestamp::now()) };
         match (self.write(vec![audit, revoke]).await, why) {
             (Ok(()), why @ AdminError::PoliciesRefused { .. }) => why,
@@ -92,23 +108,6 @@ impl<R: Running> Change<'_, R> {
             (Err(left), why) => AdminError::Unavailable(format!("{why}; the hash of key `{id}` is left over: {left}")),
         }
     }
-}
-
-/// Keys of one tenant, or of all.
-pub(super) fn list<R: Running>(running: &R, tenant: Option<&TenantName>) -> Result<Vec<KeyRow>, AdminError> {
-    let (registry, now) = (running.registry(), Timestamp::now());
-    if let Some(tenant) = tenant {
-        tenant_of(&registry, tenant)?;
-    }
-    let records: BTreeMap<String, KeyRecord> =
-        running.keys().into_iter().map(|record| (record.id.clone(), record)).collect();
-    let with_terms = registry.keys.iter().map(|(id, terms)| row(id, Some(terms), records.get(id), now));
-    let without = records.iter().filter(|(id, _)| !registry.keys.contains_key(*id));
-    let mut rows: Vec<KeyRow> =
-        with_terms.chain(without.map(|(id, record)| row(id, None, Some(record), now))).collect();
-    rows.retain(|row| tenant.is_none_or(|tenant| row.tenant.as_deref() == Some(tenant.as_str())));
-    rows.sort_by(|a, b| (&a.tenant, &a.id).cmp(&(&b.tenant, &b.id)));
-    Ok(rows)
 }
 
 /// That everything it names exists; a key may not name what its tenant does not have.

@@ -2,19 +2,20 @@
 
 use gateway_core::name::TenantName;
 
-use super::{Change, Running, tenant_of};
-use crate::admin::AdminError;
+use super::{Inner, Running, tenant_of};
+use crate::admin::{AdminError, Operator};
 use crate::store::{Command, VaultRow};
 use crate::vault::{Kek, Secret, seal, system_random};
 
-impl<R: Running> Change<'_, R> {
+impl<R: Running> Inner<R> {
     pub(super) async fn put_provider_key(
         &self,
+        by: Operator,
         tenant: TenantName,
         provider: String,
         secret: Secret,
     ) -> Result<(), AdminError> {
-        let _one = self.running.changing().lock().await;
+        let _one = self.changes.lock().await;
         let registry = self.running.registry();
         tenant_of(&registry, &tenant)?;
         if !registry.providers.iter().any(|known| known.name == provider) {
@@ -36,7 +37,7 @@ impl<R: Running> Change<'_, R> {
         let sealed = sealed.map_err(|error| AdminError::Unavailable(error.to_string()))?.to_bytes();
         let row = VaultRow { tenant: tenant.to_string(), provider, key_id, version, sealed };
         let detail = format!("provider {} version {version}", row.provider);
-        let audit = self.audit("vault.put", tenant.as_str(), "", detail);
+        let audit = self.about(by, "vault.put", tenant.as_str(), "", detail);
         self.write(vec![audit, Command::VaultPut(row.clone())]).await?;
         self.running.keep_provider_key(row);
         Ok(())

@@ -1,7 +1,6 @@
 //! What operators read: the audit log and every tenant's use. Reads the state file on a blocking thread.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
 use std::sync::Arc;
 
 use gateway_core::name::TenantName;
@@ -15,8 +14,8 @@ use crate::registry::Counts;
 use crate::store::{self, Reader, StoreError};
 
 /// A page of the audit log: after a record, or the newest ones.
-pub(super) async fn audit<R: Running>(running: Arc<R>, after: Option<u64>, limit: u32) -> Result<AuditPage, AdminError> {
-    let lines = read(running, move |reader| match after {
+pub(super) async fn audit(reader: Arc<Reader>, after: Option<u64>, limit: u32) -> Result<AuditPage, AdminError> {
+    let lines = read(move || match after {
         Some(seq) => reader.audit_after(seq, limit.into()),
         None => reader.audit_last(limit.into()),
     })
@@ -28,8 +27,9 @@ pub(super) async fn audit<R: Running>(running: Arc<R>, after: Option<u64>, limit
 }
 
 /// Every tenant that is in force or has ever asked, by name.
-pub(super) async fn usage<R: Running>(running: Arc<R>) -> Result<Usage, AdminError> {
-    let used = read(Arc::clone(&running), |reader| reader.usage_by_tenant(0)).await?;
+pub(super) async fn usage<R: Running>(running: &R) -> Result<Usage, AdminError> {
+    let reader = running.reader();
+    let used = read(move || reader.usage_by_tenant(0)).await?;
     let (registry, now) = (running.registry(), Timestamp::now());
     let mut tenants: BTreeMap<String, TenantUsage> =
         used.into_iter().map(|(name, used)| (name.clone(), spelled(name, used))).collect();
@@ -76,11 +76,11 @@ fn left(state: LimitState, now: Timestamp) -> LimitLeft {
     }
 }
 
-async fn read<R: Running, T: Send + 'static>(
-    running: Arc<R>,
-    work: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
+async fn read<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, AdminError> {
-    let unread = |error: &dyn Display| AdminError::Unavailable(format!("the state file cannot be read: {error}"));
-    let read = tokio::task::spawn_blocking(move || work(&running.reader()?)).await;
-    read.map_err(|error| unread(&error))?.map_err(|error| unread(&error))
+    let unread =
+        |error: &dyn std::fmt::Display| AdminError::Unavailable(format!("the state file cannot be read: {error}"));
+    let read = tokio::task::spawn_blocking(work).await.map_err(|error| unread(&error))?;
+    read.map_err(|error| unread(&error))
 }

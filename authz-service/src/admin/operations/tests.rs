@@ -11,7 +11,7 @@ use super::*;
 use crate::admin::{KeyState, NewKeyBody};
 use crate::identity::api_key::{self, ApiKeyText};
 use crate::resource;
-use crate::store::{Fault, Store, StoreOptions};
+use crate::store::{Fault, StoreOptions};
 use crate::vault::{Sealed, open};
 
 const SET: &str = "\
@@ -79,7 +79,7 @@ const BY: Operator = Operator { uid: 1000, pid: Some(7) };
 struct House {
     policies: PathBuf,
     store: Store,
-    changing: Mutex<()>,
+    reader: Arc<Reader>,
     ledger: Ledger,
     kek: Kek,
     registry: StdMutex<Arc<Registry>>,
@@ -98,16 +98,12 @@ impl Running for House {
         &self.policies
     }
 
-    fn changing(&self) -> &Mutex<()> {
-        &self.changing
+    fn store(&self) -> &Store {
+        &self.store
     }
 
-    async fn write(&self, command: Command) -> Result<(), WriteError> {
-        self.store.write(command).await
-    }
-
-    fn reader(&self) -> Result<Reader, StoreError> {
-        self.store.reader()
+    fn reader(&self) -> Arc<Reader> {
+        self.reader.clone()
     }
 
     fn ledger(&self) -> &Ledger {
@@ -134,12 +130,10 @@ impl Running for House {
         self.vault.lock().unwrap().insert((row.tenant.clone(), row.provider.clone()), row);
     }
 
-    async fn reload(&self) -> Result<bool, Vec<Problem>> {
+    async fn reload(&self) -> Result<(), Vec<Problem>> {
         let loaded = resource::load(&self.policies)?;
-        let mut registry = self.registry.lock().unwrap();
-        let changed = registry.version != loaded.registry.version;
-        *registry = Arc::new(loaded.registry);
-        Ok(changed)
+        *self.registry.lock().unwrap() = Arc::new(loaded.registry);
+        Ok(())
     }
 }
 
@@ -154,7 +148,7 @@ fn house() -> (Administration<House>, Arc<House>) {
     let options = StoreOptions { fault, ..StoreOptions::default() };
     let (store, _) = Store::open_with(&directory.path().join("state.db"), options).unwrap();
     let house = Arc::new(House {
-        changing: Mutex::default(),
+        reader: Arc::new(store.reader().unwrap()),
         store,
         ledger: Ledger::default(),
         kek: Kek::from_bytes(&[7; 32]).unwrap(),
