@@ -67,7 +67,7 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
     let proxies = proxy_listener(options.proxies.path())?;
     let admin = AdminListener::bind(options.admin.path())?;
     let http = metrics::bind_http(options.http).await?;
-    let probes = metrics::http_router(Arc::clone(&service));
+    let probes = metrics::http_router(Arc::clone(service.metrics()), Arc::clone(service.readiness()));
     let operations = Arc::new(Administration::new(Arc::clone(&service)));
     let clock = tokio::spawn(housekeeping(Arc::clone(&service)));
     let signals = tokio::spawn(signals(Arc::clone(&service), stop));

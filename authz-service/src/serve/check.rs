@@ -44,8 +44,7 @@ impl Authorization for Check {
         let http = message.attributes.and_then(|a| a.request).and_then(|r| r.http).unwrap_or_default();
         let answer = answer(service, &http, proxy).await;
         let (decided, code) = word(&answer);
-        service.metrics().decided(decided, code);
-        service.metrics().checked(started.elapsed());
+        service.metrics().decided(decided, code, started.elapsed());
         Ok(Response::new(answer))
     }
 }

@@ -14,9 +14,8 @@ use gateway_core::name::TenantName;
 use gateway_core::price::{ModelCost, Prices, PricesError, Terms};
 use gateway_core::wire;
 use prost::Message as _;
-use tokio::sync::watch;
 
-use super::metrics::{Metrics, Phase, Probed};
+use super::metrics::{Metrics, Phase, Readiness};
 use crate::admin::operations::Running;
 use crate::cli::ServeOptions;
 use crate::decide::{self, Allow, Arrival, Decision, Deny, Grounds};
@@ -73,8 +72,8 @@ pub struct Service {
     pub(super) store: Store,
     pub(super) kek: Kek,
     grant_key: GrantKey,
-    metrics: Metrics,
-    phase: watch::Sender<Phase>,
+    metrics: Arc<Metrics>,
+    readiness: Arc<Readiness>,
     policies: PathBuf,
     reader: Arc<Reader>,
     reloading: tokio::sync::Mutex<()>,
@@ -88,7 +87,7 @@ impl Service {
     pub fn start(options: &ServeOptions) -> Result<Arc<Self>, StartError> {
         let kek = Kek::from_file(&options.kek_file)?;
         let (store, restored) = Store::open(&options.state)?;
-        let metrics = Metrics::new();
+        let metrics = Arc::new(Metrics::new());
         let loaded = first_set(options, &restored, &metrics)?;
         let reader = Arc::new(store.reader()?);
         let grant_key = GrantKey::derive(&kek, restored.salt.expose());
@@ -110,7 +109,7 @@ impl Service {
             kek,
             grant_key,
             metrics,
-            phase: watch::Sender::new(Phase::Starting),
+            readiness: Arc::new(Readiness::new()),
             policies: options.policies.clone(),
             reader,
             reloading: tokio::sync::Mutex::default(),
@@ -125,13 +124,17 @@ impl Service {
         self.registry.load()
     }
 
-    pub(super) const fn metrics(&self) -> &Metrics {
+    pub(super) const fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
+    }
+
+    pub(super) const fn readiness(&self) -> &Arc<Readiness> {
+        &self.readiness
     }
 
     /// Moves to another phase of its life.
     pub(super) fn enter(&self, phase: Phase) {
-        self.phase.send_replace(phase);
+        self.readiness.set(phase);
     }
 
     /// The claim header, lower case.
@@ -201,7 +204,7 @@ impl Service {
     pub(super) async fn write(&self, command: Command) -> Result<(), WriteError> {
         let written = self.store.write(command).await;
         match &written {
-            Ok(()) if *self.phase.borrow() == Phase::StateFailing => self.enter(Phase::Ready),
+            Ok(()) if self.readiness.phase() == Phase::StateFailing => self.enter(Phase::Ready),
             Ok(()) | Err(WriteError::Conflict(_) | WriteError::Busy) => {}
             Err(error) => {
                 tracing::error!(%error, "the state file cannot be written");
@@ -408,16 +411,6 @@ impl decide::OwnKeys for Service {
             tracing::error!(tenant = %tenant, provider, "a tenant's provider key cannot be opened");
             Denial::new(Code::Internal).detail("The stored key of this provider cannot be opened.")
         })
-    }
-}
-
-impl Probed for Service {
-    fn metrics(&self) -> &Metrics {
-        &self.metrics
-    }
-
-    fn phase(&self) -> Phase {
-        *self.phase.borrow()
     }
 }
 
