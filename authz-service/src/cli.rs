@@ -1,1 +1,146 @@
-//! (being written)
+//! The command line: `bulkhead serve`, and the operators' commands, which are clients of its admin socket.
+//!
+//! Exit codes: 0 done, 1 refused or failed, 2 wrong usage. Results go to standard output, everything else to standard
+//! error; no command takes a secret as an argument.
+
+mod amounts;
+mod audit;
+mod check;
+mod command;
+mod key;
+mod unix_addr;
+mod usage;
+mod vault;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+pub use command::Cli;
+pub use unix_addr::{UnixAddr, UnixAddrError};
+
+use crate::admin::client::{CallError, Client};
+use command::{AuditCommand, Command, KeyCommand, VaultCommand};
+
+/// Where the admin socket is when neither `--admin` nor this variable says so otherwise.
+pub const DEFAULT_ADMIN: &str = "unix:/run/bulkhead/admin.sock";
+/// The environment variable that stands in for `--admin`.
+pub const ADMIN_VARIABLE: &str = "BULKHEAD_ADMIN";
+
+/// What `bulkhead serve` was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServeOptions {
+    /// Directory of the resources.
+    pub policies: PathBuf,
+    /// The state file.
+    pub state: PathBuf,
+    /// File of the key-encryption key.
+    pub kek_file: PathBuf,
+    /// Where Envoy asks.
+    pub proxies: UnixAddr,
+    /// Where operators ask.
+    pub admin: UnixAddr,
+    /// Where metrics and health are read; loopback only.
+    pub http: SocketAddr,
+}
+
+/// Why a command failed; its message is what the operator reads.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error("cannot write the result: {0}")]
+    Output(#[from] io::Error),
+    #[error("cannot print the result: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("{0}")]
+    Refused(String),
+    #[error("environment variable `{ADMIN_VARIABLE}`: {0}")]
+    Variable(UnixAddrError),
+    #[error("{}", chain(&**.0))]
+    Serve(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Runs one command line, the program's name first, and says how it ended.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are "errors" of clap with code 0; there is nobody to tell when printing fails.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    match execute(cli, std::env::var_os(ADMIN_VARIABLE), &mut io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        // `bulkhead audit tail | head` is done when head is.
+        Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "bulkhead: {error}");
+            ExitCode::from(if matches!(error, CliError::Variable(_)) { 2 } else { 1 })
+        }
+    }
+}
+
+fn execute(cli: Cli, variable: Option<OsString>, out: &mut dyn Write) -> Result<(), CliError> {
+    match cli.command {
+        Command::Serve(options) => serve(options.into_options(admin_socket(cli.admin, variable)?)),
+        Command::Check { directory } => check::check(&directory, out),
+        Command::Version => Ok(writeln!(out, "bulkhead {}", env!("CARGO_PKG_VERSION"))?),
+        asking => {
+            let client = Client::new(admin_socket(cli.admin, variable)?.into_path());
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(ask(&client, asking, out))
+        }
+    }
+}
+
+fn serve(options: ServeOptions) -> Result<(), CliError> {
+    crate::serve::logs::init().map_err(|error| CliError::Serve(error.into()))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(crate::serve::run(options)).map_err(|error| CliError::Serve(error.into()))
+}
+
+async fn ask(client: &Client, command: Command, out: &mut dyn Write) -> Result<(), CliError> {
+    match command {
+        Command::Key(KeyCommand::Create(asked)) => key::create(client, asked, out).await,
+        Command::Key(KeyCommand::Revoke { id }) => key::revoke(client, &id, out).await,
+        Command::Key(KeyCommand::List { tenant, output }) => key::list(client, tenant.as_deref(), output, out).await,
+        Command::Vault(VaultCommand::Put { tenant, provider }) => vault::put(client, &tenant, &provider, out).await,
+        Command::Audit(AuditCommand::Tail { output, limit, follow }) => {
+            audit::tail(client, output, limit, follow, out).await
+        }
+        Command::Usage { output } => usage::usage(client, output, out).await,
+        Command::Reload => {
+            let reloaded = client.reload().await?;
+            let what = if reloaded.changed { "loaded" } else { "unchanged" };
+            Ok(writeln!(out, "{what}, version {}", reloaded.version)?)
+        }
+        Command::Serve(_) | Command::Check { .. } | Command::Version => Ok(()),
+    }
+}
+
+/// An error and what it came from, on one line.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    std::iter::successors(Some(error), |error| error.source())
+        .map(ToString::to_string)
+        .reduce(|said, cause| if said.ends_with(&cause) { said } else { format!("{said}: {cause}") })
+        .unwrap_or_default()
+}
+
+/// The admin socket: the flag, else the variable, else the default.
+fn admin_socket(flag: Option<UnixAddr>, variable: Option<OsString>) -> Result<UnixAddr, CliError> {
+    if let Some(address) = flag {
+        return Ok(address);
+    }
+    let text = variable.filter(|text| !text.is_empty()).unwrap_or_else(|| DEFAULT_ADMIN.into());
+    let text = text.into_string().map_err(|_| CliError::Variable(UnixAddrError::Shape))?;
+    text.parse().map_err(CliError::Variable)
+}
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ mod limits;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use gateway_core::chat::{AdmitTerms, Admission};
+use gateway_core::chat::{Admission, AdmitTerms};
 use gateway_core::claims::{PathClaims, agree_tenant};
 use gateway_core::denial::{Code, Denial};
 use gateway_core::gate;
@@ -19,15 +19,16 @@ use gateway_core::name::{ModelName, TenantName};
 use gateway_core::price::Terms;
 use gateway_core::wire;
 
-use crate::identity::{self, Identity};
-use crate::ledger::{GrantId, Ledger, LimitState, Now, Subject};
-use crate::registry::{CredentialHeader, Endpoint, EndpointKind, Model, Provider, Registry, Reserve, Tenant, TenantState};
+use crate::identity::api_key::{self, ApiKeyText, KeyRecord};
+use crate::identity::{CredentialError, Identity, jwt};
+use crate::ledger::{GrantId, Ledger, Now, Reservation, Reserved, Subject};
+use crate::registry::{CredentialHeader, EndpointKind, Model, Provider, Registry, Reserve, Tenant, TenantState};
 use crate::vault::Secret;
 
 pub use limits::{Field, fields};
 
-/// One request as Envoy describes it, with everything that a decision reads.
-#[derive(Debug)]
+/// One request as Envoy describes it, with everything that a decision reads. Never printed: its headers hold the
+/// credential.
 pub struct Arrival<'a> {
     /// Method, authority, path, headers.
     pub head: Head<'a>,
@@ -48,13 +49,22 @@ pub struct Grounds<'a> {
     /// What operators wrote.
     pub registry: &'a Registry,
     /// What the store keeps of API keys, by key id.
-    pub keys: &'a HashMap<String, identity::api_key::KeyRecord>,
-    /// A tenant's own key of a provider.
-    pub own_key: &'a dyn Fn(&TenantName, &str) -> Result<Option<Secret>, Denial>,
+    pub keys: &'a HashMap<String, KeyRecord>,
+    /// The tenants' own keys of providers.
+    pub vault: &'a dyn OwnKeys,
     /// Budgets, rates, requests in flight.
     pub ledger: &'a Ledger,
     /// Name of the claim header, lower case.
     pub claim_header: &'a str,
+}
+
+/// Where a tenant's own key of a provider is.
+pub trait OwnKeys {
+    /// The key, if the tenant has one.
+    ///
+    /// # Errors
+    /// A denial when there is one and it cannot be opened: the platform's is no substitute.
+    fn own_key(&self, tenant: &TenantName, provider: &str) -> Result<Option<Secret>, Denial>;
 }
 
 /// The answer.
@@ -75,17 +85,8 @@ pub struct Allow {
     pub credential: Option<(CredentialHeader, Secret)>,
     /// What the audit record says.
     pub facts: Facts,
-    /// How the reservation is settled; none on data endpoints, which cost nothing.
+    /// What the store must keep before the request goes on; none on data endpoints, which cost nothing.
     pub reservation: Option<Reservation>,
-}
-
-/// A reservation that the ledger holds.
-#[derive(Debug, Clone)]
-pub struct Reservation {
-    /// How it is settled.
-    pub terms: Terms,
-    /// After this it becomes spend, in milliseconds.
-    pub longest_stream_ms: u64,
 }
 
 /// A refusal.
@@ -119,12 +120,15 @@ pub struct Facts {
     pub reserved: gate::Cost,
     /// Path without its query.
     pub path: String,
+    /// Version of the resources.
+    pub policy_version: String,
 }
 
 /// Decides one request. On `Allow` with a reservation the ledger holds it: whoever cannot deliver the answer undoes it.
 #[must_use]
 pub fn decide(grounds: &Grounds<'_>, arrival: &Arrival<'_>) -> Decision {
-    let mut facts = Facts { path: printable_path(arrival.head.path), ..Facts::default() };
+    let path = printable_path(arrival.head.path);
+    let mut facts = Facts { path, policy_version: grounds.registry.version.clone(), ..Facts::default() };
     match admit(grounds, arrival, &mut facts) {
         Ok(allow) => Decision::Allow(Box::new(Allow { facts, ..allow })),
         Err(Stop { denial, headers }) => Decision::Deny(Box::new(Deny { denial, headers, facts })),
@@ -169,7 +173,7 @@ fn admit(grounds: &Grounds<'_>, arrival: &Arrival<'_>, facts: &mut Facts) -> Res
     }
     match endpoint.kind {
         EndpointKind::Models => Ok(answer::data(arrival, &identity, tenant, registry)),
-        EndpointKind::Chat => chat(grounds, arrival, &checked, &Caller { identity: &identity, tenant, claims, endpoint }, facts),
+        EndpointKind::Chat => chat(grounds, arrival, &checked, &Caller { identity: &identity, tenant, claims }, facts),
     }
 }
 
@@ -178,7 +182,6 @@ struct Caller<'a> {
     identity: &'a Identity,
     tenant: &'a Arc<Tenant>,
     claims: PathClaims<'a>,
-    endpoint: &'a Endpoint,
 }
 
 const fn method(kind: EndpointKind) -> &'static str {
@@ -189,15 +192,22 @@ const fn method(kind: EndpointKind) -> &'static str {
 }
 
 fn identify(grounds: &Grounds<'_>, arrival: &Arrival<'_>, checked: &Checked<'_>) -> Result<Identity, Denial> {
-    let refused = |error: identity::CredentialError| Denial::new(Code::InvalidCredential).detail(error.reason());
-    match checked.credential {
-        Credential::None => Err(Code::MissingCredential.into()),
-        Credential::ApiKey(text) => identity::by_key(text, grounds.keys, grounds.registry, arrival.now).map_err(refused),
-        Credential::Bearer(text) if identity::api_key::looks_like_key(text) => {
-            identity::by_key(text, grounds.keys, grounds.registry, arrival.now).map_err(refused)
+    let identity = match checked.credential {
+        Credential::None => return Err(Code::MissingCredential.into()),
+        Credential::ApiKey(text) => by_key(grounds, text, arrival.now),
+        Credential::Bearer(text) if text.starts_with(api_key::PREFIX) => by_key(grounds, text, arrival.now),
+        Credential::Bearer(text) => {
+            let now = u64::try_from(arrival.now.as_second()).unwrap_or(0);
+            jwt::verify(text, &grounds.registry.issuers, now).map(Identity::from)
         }
-        Credential::Bearer(text) => identity::by_jwt(text, grounds.registry, arrival.now).map_err(refused),
-    }
+    };
+    identity.map_err(|error| Denial::new(error.code()).detail(error.reason()))
+}
+
+fn by_key(grounds: &Grounds<'_>, text: &str, now: jiff::Timestamp) -> Result<Identity, CredentialError> {
+    let parsed = ApiKeyText::parse(text)?;
+    let (record, terms) = (grounds.keys.get(&parsed.id), grounds.registry.keys.get(&parsed.id));
+    api_key::check(&parsed, record, terms.map(AsRef::as_ref), now).map(Identity::from)
 }
 
 fn tenant<'a>(
@@ -224,8 +234,7 @@ fn chat(
     let request = gateway_core::chat::parse(arrival.body, &registry.extra_fields)?;
     let model = model(registry, caller, request.model.as_ref())?;
     facts.model = Some(model.name.clone());
-    let (provider, upstream_model) =
-        registry.target(caller.tenant, &model.name).ok_or(Code::NoEligibleTarget)?;
+    let (provider, upstream_model) = registry.target(caller.tenant, &model.name).ok_or(Code::NoEligibleTarget)?;
     facts.provider.clone_from(&provider.name);
     facts.region.clone_from(&provider.region);
     request.check_fields(&provider.extra_fields)?;
@@ -239,12 +248,8 @@ fn chat(
         output_limit: provider.output_limit,
     })?;
     let credential = credential(grounds, &caller.tenant.name, provider)?;
-    let states = reserve(grounds, arrival, caller, model, &admission)?;
+    let Reserved { states, reservation } = reserve(grounds, arrival, caller, model, &admission)?;
     facts.reserved = admission.reserved;
-    let reservation = Reservation {
-        terms: Terms { cost: model.cost.clone(), reserved: admission.reserved, input_estimate: admission.input_estimate },
-        longest_stream_ms: u64::try_from(plan.longest_stream.as_millis()).unwrap_or(u64::MAX),
-    };
     let grant = answer::chat(arrival, caller, registry, model, provider, admission, &states);
     Ok(Allow {
         grant,
@@ -258,7 +263,10 @@ fn chat(
 /// The body is all there, and no larger than the plan allows.
 fn whole_body(arrival: &Arrival<'_>, checked: &Checked<'_>, most: u64) -> Result<(), Denial> {
     let length = arrival.body.len() as u64;
-    if checked.partial_body || length > most.min(wire::MAX_BODY_BYTES) || checked.content_length.is_some_and(|n| n > most) {
+    if checked.partial_body
+        || length > most.min(wire::MAX_BODY_BYTES)
+        || checked.content_length.is_some_and(|n| n > most)
+    {
         return Err(Denial::new(Code::BodyTooLarge).detail(format!("The most is {most} bytes.")));
     }
     if checked.content_length.is_some_and(|announced| announced != length) {
@@ -290,7 +298,9 @@ fn model<'a>(registry: &'a Registry, caller: &Caller<'_>, body: Option<&ModelNam
 
 /// The tenant's own key of the provider, else the platform's; a request never leaves without one.
 fn credential(grounds: &Grounds<'_>, tenant: &TenantName, provider: &Provider) -> Result<Secret, Denial> {
-    (grounds.own_key)(tenant, &provider.name)?
+    grounds
+        .vault
+        .own_key(tenant, &provider.name)?
         .or_else(|| provider.platform_key.clone())
         .ok_or_else(|| Denial::new(Code::NoEligibleTarget).detail("There is no key for the provider of this model."))
 }
@@ -301,7 +311,7 @@ fn reserve(
     caller: &Caller<'_>,
     model: &Model,
     admission: &Admission,
-) -> Result<Vec<LimitState>, Stop> {
+) -> Result<Reserved, Stop> {
     let plan = &caller.tenant.plan;
     let subject = Subject {
         tenant: &caller.tenant.name,
@@ -318,7 +328,6 @@ fn reserve(
     grounds
         .ledger
         .reserve(now(arrival), arrival.grant_id, &subject, admission.reserved, terms, arrival.proxy)
-        .map(|reserved| reserved.states)
         .map_err(|refused| limits::refusal(&refused))
 }
 

@@ -29,6 +29,8 @@ pub struct Registry {
     pub endpoints: Vec<Endpoint>,
     /// API keys by key id.
     pub keys: HashMap<String, Arc<KeyTerms>>,
+    /// Every provider's extra root fields of a chat body, together: what parsing lets through for the provider to judge.
+    pub extra_fields: BTreeSet<String>,
     /// Issuer URL → who trusts it.
     pub issuers: HashMap<String, Vec<Arc<Issuer>>>,
 }
@@ -170,6 +172,8 @@ pub struct Model {
     pub cost: ModelCost,
     /// GPU class, for reports.
     pub gpu_class: String,
+    /// Date of the price book row, in seconds since 1970: `created` in the models list.
+    pub since: i64,
 }
 
 /// Where models are served.
@@ -279,8 +283,9 @@ impl Registry {
     /// Who serves this model to this tenant: the first provider in an allowed region.
     #[must_use]
     pub fn target(&self, tenant: &Tenant, model: &ModelName) -> Option<(&Arc<Provider>, &str)> {
-        self.providers.iter().filter(|provider| tenant.regions.contains(&provider.region)).find_map(|provider| {
-            provider.models.get(model).map(|upstream| (provider, upstream.as_str()))
-        })
+        self.providers
+            .iter()
+            .filter(|provider| tenant.regions.contains(&provider.region))
+            .find_map(|provider| provider.models.get(model).map(|upstream| (provider, upstream.as_str())))
     }
 }

@@ -8,23 +8,28 @@ mod gate;
 pub mod logs;
 pub mod metrics;
 mod models;
+
 mod service;
 
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use envoy_types::pb::envoy::service::auth::v3::authorization_server::AuthorizationServer;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-pub use service::Service;
+pub use service::{Service, StartError};
 
+use crate::admin::listener::{self, AdminListener, BindError};
+use crate::admin::operations::Administration;
 use crate::cli::ServeOptions;
 use crate::gate_service::gate_server::GateServer;
+use metrics::{HttpError, Phase};
 
 /// Greatest gRPC message from a proxy: the body limit and room for headers beside it, in bytes.
 const MAX_MESSAGE: usize = 6 * 1024 * 1024;
@@ -32,18 +37,24 @@ const MAX_MESSAGE: usize = 6 * 1024 * 1024;
 /// Why the service does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// A listener cannot be opened.
-    #[error("cannot listen on `{0}`")]
-    Listen(String, #[source] io::Error),
+    /// The proxies' socket cannot be opened.
+    #[error("cannot listen on `{0}`: {1}")]
+    Proxies(PathBuf, io::Error),
     /// Somebody else answers there.
     #[error("`{0}` is in use by a running service")]
     InUse(PathBuf),
+    /// The admin socket.
+    #[error(transparent)]
+    Admin(#[from] BindError),
+    /// The HTTP port.
+    #[error(transparent)]
+    Http(#[from] HttpError),
     /// State, keys or resources.
     #[error(transparent)]
-    Start(#[from] service::StartError),
+    Start(#[from] StartError),
     /// A listener ended by itself.
-    #[error("a listener failed")]
-    Listener(#[source] io::Error),
+    #[error("a listener failed: {0}")]
+    Listener(#[from] io::Error),
 }
 
 /// Runs until SIGTERM or SIGINT, then drains: no new connections, answers under way finish, state is flushed.
@@ -53,28 +64,27 @@ pub enum ServeError {
 pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
     let service = Service::start(&options)?;
     let (stop, stopping) = watch::channel(false);
-    let proxies = unix_listener(options.proxies.path())?;
-    let http = TcpListener::bind(options.http)
-        .await
-        .map_err(|error| ServeError::Listen(options.http.to_string(), error))?;
-    let admin = crate::admin::listen(options.admin.path(), Arc::clone(&service), stopping.clone())
-        .map_err(|error| ServeError::Listen(options.admin.path().display().to_string(), error))?;
+    let proxies = proxy_listener(options.proxies.path())?;
+    let admin = AdminListener::bind(options.admin.path())?;
+    let http = metrics::bind_http(options.http).await?;
+    let probes = metrics::http_router(Arc::clone(service.metrics()), Arc::clone(service.readiness()));
+    let operations = Arc::new(Administration::new(Arc::clone(&service)));
+    let clock = tokio::spawn(housekeeping(Arc::clone(&service)));
+    let signals = tokio::spawn(signals(Arc::clone(&service), stop));
+    service.enter(Phase::Ready);
     tracing::info!(
         proxies = %options.proxies.path().display(), admin = %options.admin.path().display(), http = %options.http,
         version = service.registry().version, "serving"
     );
-    let clock = tokio::spawn(housekeeping(Arc::clone(&service), stopping.clone()));
-    let signals = tokio::spawn(signals(Arc::clone(&service), stop));
-    let (proxies, http, _) = tokio::join!(
+    tokio::try_join!(
         axum::serve(proxies, proxy_router(&service)).with_graceful_shutdown(stopped(stopping.clone())),
-        axum::serve(http, metrics::http_router(Arc::clone(&service))).with_graceful_shutdown(stopped(stopping)),
-        admin,
-    );
+        axum::serve(http, probes).with_graceful_shutdown(stopped(stopping.clone())),
+        listener::serve(admin, operations, stopped(stopping)),
+    )?;
     signals.abort();
     clock.abort();
-    service.flush().await;
     tracing::info!("stopped");
-    proxies.and(http).map_err(ServeError::Listener)
+    Ok(())
 }
 
 /// Everything that proxies reach: gRPC and the data endpoints on one HTTP/2 listener.
@@ -90,10 +100,9 @@ fn proxy_router(service: &Arc<Service>) -> Router {
         .merge(models::router(Arc::clone(service)))
 }
 
-/// A Unix socket for its owner alone; a stale one is replaced, a live one is not.
-fn unix_listener(path: &Path) -> Result<UnixListener, ServeError> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let failed = |error| ServeError::Listen(path.display().to_string(), error);
+/// The proxies' socket, for owner and group; a stale one is replaced, a live one is not.
+fn proxy_listener(path: &Path) -> Result<UnixListener, ServeError> {
+    let failed = |error| ServeError::Proxies(path.to_owned(), error);
     if path.exists() {
         if std::os::unix::net::UnixStream::connect(path).is_ok() {
             return Err(ServeError::InUse(path.to_owned()));
@@ -105,10 +114,9 @@ fn unix_listener(path: &Path) -> Result<UnixListener, ServeError> {
     Ok(listener)
 }
 
-/// Once a second: reservations whose stream is over become spend, idle counters go.
-async fn housekeeping(service: Arc<Service>, stopping: watch::Receiver<bool>) {
+async fn housekeeping(service: Arc<Service>) {
     let mut tick = tokio::time::interval(Duration::from_secs(1));
-    while !*stopping.borrow() {
+    loop {
         tick.tick().await;
         service.keep_house().await;
     }
@@ -130,9 +138,12 @@ async fn signals(service: Arc<Service>, stop: watch::Sender<bool>) {
         }
     }
     tracing::info!("draining");
+    service.enter(Phase::Draining);
+    // Whoever waits for it may have gone.
     let _ = stop.send(true);
 }
 
 async fn stopped(mut stopping: watch::Receiver<bool>) {
+    // The sender is gone only when the process ends.
     let _ = stopping.wait_for(|stop| *stop).await;
 }

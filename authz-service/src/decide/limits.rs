@@ -38,26 +38,36 @@ pub fn fields(states: &[LimitState]) -> Vec<Field> {
     });
     let left = joined(states, |s| format!("\"{}\";r={};t={}", s.name, s.left, seconds(s.reset_after)));
     let mut fields = vec![Field::new("ratelimit-policy", policy), Field::new("ratelimit", left)];
-    fields.extend(openai(states, Counts::Requests, ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"]));
-    fields.extend(openai(states, Counts::Tokens, ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"]));
+    fields.extend(openai(
+        states,
+        Counts::Requests,
+        ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"],
+    ));
+    fields.extend(openai(
+        states,
+        Counts::Tokens,
+        ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"],
+    ));
     fields
 }
 
 /// The denial of a request that a limit refused.
 pub(super) fn refusal(refused: &Refused) -> Stop {
     let limit = &refused.limit;
-    let (code, wait) = match refused.by {
+    let (code, wait) = match refused.kind {
         RefusedBy::Budget => (Code::InsufficientQuota, refused.retry_after),
         RefusedBy::Rate => (Code::RateLimited, refused.retry_after),
-        RefusedBy::InFlight => (Code::ConcurrencyLimited, Some(Duration::from_secs(1))),
+        RefusedBy::InFlight => (Code::ConcurrencyLimited, refused.retry_after),
     };
-    let wait = wait.map_or(1, seconds).max(1);
     let denial = Denial::new(code).detail(format!(
         "Limit `{}` allows {} {}, {} are left.",
-        limit.name, limit.amount, unit(limit.counts), refused.left
+        limit.name,
+        limit.amount,
+        unit(limit.counts),
+        refused.left
     ));
     let mut headers = fields(&refused.states);
-    headers.push(Field::new("retry-after", wait.to_string()));
+    headers.extend(wait.map(|wait| Field::new("retry-after", seconds(wait).max(1).to_string())));
     headers.push(Field::new("x-bulkhead-limit", limit.name.clone()));
     Stop { denial, headers }
 }
@@ -71,7 +81,8 @@ fn openai(states: &[LimitState], counts: Counts, names: [&'static str; 3]) -> Ve
     let Some(tightest) = states.iter().filter(|state| state.counts == counts).min_by_key(|state| state.left) else {
         return Vec::new();
     };
-    let values = [tightest.amount.to_string(), tightest.left.to_string(), format!("{}s", seconds(tightest.reset_after))];
+    let values =
+        [tightest.amount.to_string(), tightest.left.to_string(), format!("{}s", seconds(tightest.reset_after))];
     names.into_iter().zip(values).map(|(name, value)| Field { name, value }).collect()
 }
 

@@ -1,1 +1,80 @@
-//! x
+//! The header plan of one stream, as data: what the shell removes and sets on the way up and on the way down.
+//!
+//! Never reads a header's value, so it can neither leak nor misread a credential. Names come lower-case, as Envoy keeps
+//! them. Denials that Envoy or the module answers by themselves carry their own headers; they are not planned here.
+
+mod answer;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use gateway_core::gate::Grant;
+use gateway_core::headers::{CREDENTIAL_CARRIERS, remove_upstream};
+use gateway_core::wire;
+
+pub use answer::response_plan;
+
+/// One change of a header map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeaderEdit {
+    /// Every occurrence goes.
+    Remove(String),
+    /// Name and value: replaces every occurrence, or adds the header.
+    Set(String, String),
+}
+
+/// The plan upstream, given the names of the request's headers; at most one edit a name.
+///
+/// Carriers of credentials stay as the service left them: behind it they hold the provider's. On a data endpoint there is
+/// no provider, and they go. `grant_text` is the signed grant as [`wire::GRANT_HEADER`] carries it; read on data
+/// endpoints only.
+#[must_use]
+pub fn request_plan(grant: &Grant, grant_text: &str, present: &[&str]) -> Vec<HeaderEdit> {
+    let mut plan = Plan::default();
+    for name in present {
+        let stays = *name == wire::ROUTE || (!grant.data_endpoint && CREDENTIAL_CARRIERS.contains(name));
+        if remove_upstream(name) && !stays {
+            plan.remove(name);
+        }
+    }
+    if !grant.upstream_path.is_empty() {
+        plan.set(":path", &grant.upstream_path);
+    }
+    plan.set(wire::TENANT, &grant.tenant);
+    plan.set(wire::FAIRNESS_ID, &grant.tenant);
+    if grant.data_endpoint {
+        plan.set(wire::GRANT_HEADER, grant_text);
+    }
+    plan.edits()
+}
+
+/// Names of request trailers to remove: an HTTP/2 upstream may merge them into the headers (RFC 9110 §6.5.1), so what the
+/// client may not say in a header it may not say in a trailer either.
+#[must_use]
+pub fn trailer_removals(names: &[&str], claim_header: &str) -> Vec<String> {
+    let refused = |name: &str| remove_upstream(name) || name.eq_ignore_ascii_case(claim_header);
+    names.iter().filter(|name| refused(name)).map(|name| (*name).to_owned()).collect()
+}
+
+/// One edit a name: what is set is not removed first, and what is set later holds.
+#[derive(Default)]
+struct Plan(BTreeMap<String, Option<String>>);
+
+impl Plan {
+    fn remove(&mut self, name: &str) {
+        self.0.entry(name.to_owned()).or_insert(None);
+    }
+
+    fn set(&mut self, name: &str, value: &str) {
+        self.0.insert(name.to_owned(), Some(value.to_owned()));
+    }
+
+    fn edits(self) -> Vec<HeaderEdit> {
+        let edit = |(name, value)| match value {
+            Some(value) => HeaderEdit::Set(name, value),
+            None => HeaderEdit::Remove(name),
+        };
+        self.0.into_iter().map(edit).collect()
+    }
+}

@@ -84,6 +84,16 @@ fn what_decides_stands_once() {
     );
 }
 
+#[test]
+fn what_decides_can_be_read() {
+    for name in ONCE {
+        for value in [&b""[..], b" a", b"a ", b"a\tb", b"\xff", b"a\xe9", b"a\0", b"a\x7f", b"a\r\nb"] {
+            let alone = run("GET", "/", &[(name, value)], |checked| checked.unwrap_err());
+            assert_eq!(alone, Denial::new(Code::MalformedHeader).param(*name), "{name} {value:?}");
+        }
+    }
+}
+
 /// `security.md` A02 to A05.
 #[test]
 fn a_claim_is_one_name() {

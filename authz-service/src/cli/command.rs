@@ -1,0 +1,214 @@
+//! The commands and their help: what an operator reads with `--help`, examples and units included.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::{ServeOptions, UnixAddr};
+
+/// A security layer for AI APIs that many tenants share: the service beside Envoy, and its operators' commands.
+#[derive(Debug, Parser)]
+#[command(
+    name = "bulkhead",
+    disable_version_flag = true,
+    after_help = "\
+Exit codes: 0 done, 1 refused or failed, 2 wrong usage.
+
+`serve` opens the admin socket, 0600, in a directory that others may not write to; all commands but `check` and
+`version` ask the service there. It answers only the user that it runs as, and root.
+
+Examples:
+  bulkhead check ./policies
+  bulkhead key create --tenant acme --ttl 24h
+  bulkhead vault put --tenant acme --provider openai < key.txt
+  bulkhead audit tail --output json --follow | jq 'select(.decision == \"deny\")'
+  bulkhead usage"
+)]
+pub struct Cli {
+    /// The service's admin socket [env: BULKHEAD_ADMIN] [default: unix:/run/bulkhead/admin.sock]
+    #[arg(long, value_name = "unix:PATH", global = true)]
+    pub(super) admin: Option<UnixAddr>,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the service
+    Serve(ServeArgs),
+    /// Check a directory of resources as `serve` would read it, without a service
+    #[command(after_help = "Prints every problem as FILE:LINE:COLUMN: REASON. Exit code 1 if there is one.")]
+    Check {
+        /// Directory of YAML files
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
+    /// Make, revoke and list API keys
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Keep the tenants' own provider keys
+    #[command(subcommand)]
+    Vault(VaultCommand),
+    /// Read the audit log
+    #[command(subcommand)]
+    Audit(AuditCommand),
+    /// Show what every tenant has used and has left
+    #[command(after_help = "\
+Units: GPU-s are GPU-seconds weighted by GPU class; dollars are exact to a millionth. JSON has the same numbers as
+integers: gpuMs (GPU-milliseconds), microUsd (millionths of a US dollar), tokens, requests. The row `(none)` counts
+requests that were refused before their tenant was known.")]
+    Usage {
+        /// How to print it
+        #[arg(long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
+    /// Have the service read its policies again, as on SIGHUP
+    #[command(
+        after_help = "A set with a problem is refused whole: each problem is printed, the exit code is 1, and the last
+good set stays in force."
+    )]
+    Reload,
+    /// Print the version
+    Version,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Signals: SIGHUP reads the policies again; SIGTERM and SIGINT finish the requests under way and end the service.
+Logs are JSON on standard error; the environment variable BULKHEAD_LOG sets the level (error, warn, info, debug).
+
+Example:
+  bulkhead serve --policies /etc/bulkhead/policies --state /var/lib/bulkhead/state.db \\
+    --kek-file /etc/bulkhead/kek --proxies unix:/run/bulkhead/proxies.sock \\
+    --admin unix:/run/bulkhead/admin.sock --http 127.0.0.1:9464")]
+pub(super) struct ServeArgs {
+    /// Directory of the resources: tenants, plans, price book, providers, roles, keys
+    #[arg(long, value_name = "DIR")]
+    policies: PathBuf,
+    /// The state file; made when it is not there. One service at a time
+    #[arg(long, value_name = "FILE")]
+    state: PathBuf,
+    /// File of the key-encryption key, readable by this user alone (0600)
+    #[arg(long, value_name = "FILE")]
+    kek_file: PathBuf,
+    /// Socket on which Envoy asks: ext_authz, the Gate, data endpoints
+    #[arg(long, value_name = "unix:PATH")]
+    proxies: UnixAddr,
+    /// Loopback address of /metrics, /healthz and /readyz
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9464")]
+    http: SocketAddr,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum KeyCommand {
+    /// Make an API key: it is shown once, its resource is written into the policies' directory
+    #[command(after_help = "\
+The service keeps only the key's SHA-256: who loses the key makes another one.
+
+Examples:
+  bulkhead key create --tenant acme
+  bulkhead key create --tenant acme --model llama-3.1-8b --endpoint chat --ttl 72h
+  KEY=$(bulkhead key create --tenant acme --output json | jq -r .key)")]
+    Create(NewKey),
+    /// Revoke a key, for good and at once
+    Revoke {
+        /// Id of the key, as `key list` shows it
+        id: String,
+    },
+    /// List keys
+    #[command(after_help = "\
+States: active; expired; revoked; no_resource (the store has its hash, no ApiKey resource names it); no_hash (a
+resource names it, but it was not made by this service). Only active keys open anything.")]
+    List {
+        /// Of this tenant only
+        #[arg(long)]
+        tenant: Option<String>,
+        /// How to print them
+        #[arg(long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct NewKey {
+    /// Whose key
+    #[arg(long)]
+    pub(super) tenant: String,
+    /// A model that it may use; repeat for more. Without one: all that tenant and role allow
+    #[arg(long = "model", value_name = "MODEL")]
+    pub(super) models: Vec<String>,
+    /// An endpoint that it may use, `chat` or `models`; repeat for more. Without one: all
+    #[arg(long = "endpoint", value_name = "ENDPOINT")]
+    pub(super) endpoints: Vec<String>,
+    /// A role that narrows it
+    #[arg(long)]
+    pub(super) role: Option<String>,
+    /// How long it lives: 1m to 72h, as in `90m` or `24h`
+    #[arg(long, value_name = "DURATION", default_value = crate::admin::messages::DEFAULT_TTL)]
+    pub(super) ttl: String,
+    /// Namespace of its resource, one that the tenant lists [default: the tenant's name]
+    #[arg(long)]
+    pub(super) namespace: Option<String>,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    pub(super) output: Output,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum VaultCommand {
+    /// Store a tenant's own key of a provider, read from standard input
+    #[command(after_help = "\
+The key is sealed with AES-256-GCM and can be replaced, but never read back. One line end after it is ignored.
+
+Example:
+  bulkhead vault put --tenant acme --provider openai < key.txt")]
+    Put {
+        /// Whose key
+        #[arg(long)]
+        tenant: String,
+        /// Name of the Provider resource
+        #[arg(long)]
+        provider: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AuditCommand {
+    /// Print the newest records, oldest first
+    #[command(after_help = "\
+JSON prints one record a line, exactly as the service keeps it. A request that is still under way has no `charged`
+yet, also with --follow: its record is completed when it settles.
+
+Examples:
+  bulkhead audit tail --limit 20
+  bulkhead audit tail --output json --follow")]
+    Tail {
+        /// How to print them
+        #[arg(long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+        /// How many to start with
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=i64::from(crate::admin::router::MAX_AUDIT_RECORDS)))]
+        limit: u32,
+        /// Go on with what comes, until interrupted
+        #[arg(long)]
+        follow: bool,
+    },
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+impl ServeArgs {
+    /// With the socket that the global `--admin` named.
+    pub(super) fn into_options(self, admin: UnixAddr) -> ServeOptions {
+        let Self { policies, state, kek_file, proxies, http } = self;
+        ServeOptions { policies, state, kek_file, proxies, admin, http }
+    }
+}

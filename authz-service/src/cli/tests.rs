@@ -1,0 +1,144 @@
+use clap::CommandFactory as _;
+
+use super::*;
+use crate::admin::double::start;
+
+/// Runs a command line as `main` does, except for the process's own streams.
+fn command(line: &str) -> (Result<(), CliError>, String) {
+    let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
+    let mut out = Vec::new();
+    let outcome = execute(cli, None, &mut out);
+    (outcome, String::from_utf8(out).unwrap())
+}
+
+/// The same against a running admin API. The command blocks, so it runs beside the API's own runtime.
+async fn asked(path: &std::path::Path, line: &str) -> (Result<(), CliError>, String) {
+    let line = format!("bulkhead --admin unix:{} {line}", path.display());
+    tokio::task::spawn_blocking(move || command(&line)).await.unwrap()
+}
+
+#[test]
+fn the_command_line_is_well_formed() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn serve_is_told_everything() {
+    let line = "bulkhead serve --policies p --state s.db --kek-file k --proxies unix:/r/p.sock --admin unix:/r/a.sock --http 127.0.0.1:1";
+    let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
+    let Command::Serve(args) = cli.command else { panic!("{cli:?}") };
+    let options = args.into_options(admin_socket(cli.admin, None).unwrap());
+    let expected = ServeOptions {
+        policies: "p".into(),
+        state: "s.db".into(),
+        kek_file: "k".into(),
+        proxies: "unix:/r/p.sock".parse().unwrap(),
+        admin: "unix:/r/a.sock".parse().unwrap(),
+        http: "127.0.0.1:1".parse().unwrap(),
+    };
+    assert_eq!(options, expected);
+}
+
+#[test]
+fn the_flag_wins_over_the_variable_and_that_over_the_default() {
+    let flag: UnixAddr = "unix:/flag".parse().unwrap();
+    let socket = |flag: Option<&UnixAddr>, variable: Option<&str>| {
+        admin_socket(flag.cloned(), variable.map(Into::into)).map(|address| address.to_string())
+    };
+    assert_eq!(socket(Some(&flag), Some("unix:/variable")).unwrap(), "unix:/flag");
+    assert_eq!(socket(None, Some("unix:/variable")).unwrap(), "unix:/variable");
+    assert_eq!(socket(None, Some("")).unwrap(), DEFAULT_ADMIN);
+    assert_eq!(socket(None, None).unwrap(), DEFAULT_ADMIN);
+    assert!(matches!(socket(None, Some("/variable")), Err(CliError::Variable(_))));
+}
+
+#[test]
+fn exit_codes_tell_done_from_failed_from_misused() {
+    let code = |line: &str| format!("{:?}", run(line.split_whitespace().map(Into::into)));
+    let is = |code: u8| format!("{:?}", ExitCode::from(code));
+    assert_eq!(code("bulkhead version"), is(0));
+    assert_eq!(code("bulkhead --help"), is(0));
+    assert_eq!(code("bulkhead usage --admin unix:/nowhere/admin.sock"), is(1));
+    assert_eq!(code("bulkhead check /nowhere"), is(1));
+    for misused in [
+        "bulkhead",
+        "bulkhead frobnicate",
+        "bulkhead usage --admin /nowhere",
+        "bulkhead usage --output xml",
+        "bulkhead key create",
+        "bulkhead vault put --tenant acme",
+        "bulkhead audit tail --limit 0",
+        "bulkhead serve --policies p",
+    ] {
+        assert_eq!(code(misused), is(2), "{misused}");
+    }
+}
+
+#[test]
+fn no_command_takes_a_secret_as_an_argument() {
+    assert!(Cli::try_parse_from("bulkhead vault put --tenant a --provider b sk-1".split(' ')).is_err());
+}
+
+#[tokio::test]
+async fn a_key_is_printed_once_for_people_and_for_programs() {
+    let running = start();
+    let (outcome, text) = asked(&running.path, "key create --tenant acme --ttl 48h").await;
+    outcome.unwrap();
+    assert!(
+        text.starts_with("key      bh_sesame\nid       k1\nexpires  1970-01-01T00:00:00Z\nfile     keys/k1.yaml\n"),
+        "{text}"
+    );
+    let (outcome, text) = asked(&running.path, "key create --tenant acme --output json").await;
+    outcome.unwrap();
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(json["key"], "bh_sesame");
+    assert!(running.operations.said()[0].starts_with("create 172800 for acme"));
+}
+
+#[tokio::test]
+async fn a_refusal_is_the_services_own_words() {
+    let running = start();
+    for (line, message) in [
+        ("key create --tenant acm", "unknown tenant `acm`, did you mean `acme`?"),
+        ("key create --tenant acme --ttl 73h", "ttl `73h` is not a duration from 1m to 72h"),
+        ("key revoke k2", "unknown key `k2`, did you mean `k1`?"),
+    ] {
+        let (outcome, text) = asked(&running.path, line).await;
+        assert_eq!(outcome.unwrap_err().to_string(), message);
+        assert_eq!(text, "");
+    }
+    let (outcome, _) = asked(&running.path, "reload").await;
+    assert!(outcome.unwrap_err().to_string().contains("\n  tenants.yaml:3: unknown field `plann`"));
+}
+
+#[tokio::test]
+async fn audit_as_json_is_one_record_a_line_as_it_was_written() {
+    let running = start();
+    let (outcome, text) = asked(&running.path, "audit tail --output json --limit 3").await;
+    outcome.unwrap();
+    assert_eq!(text, "{\"a\":2,\"z\":1}\n");
+    assert_eq!(running.operations.said(), ["audit None 3"]);
+}
+
+#[tokio::test]
+async fn usage_and_keys_are_printed() {
+    let running = start();
+    let (outcome, text) = asked(&running.path, "usage").await;
+    outcome.unwrap();
+    assert!(text.contains("$0.001234"), "{text}");
+    let (outcome, text) = asked(&running.path, "usage --output json").await;
+    outcome.unwrap();
+    assert!(text.contains(r#""microUsd":1234"#), "{text}");
+    let (outcome, text) = asked(&running.path, "key list --tenant acme").await;
+    outcome.unwrap();
+    assert!(text.contains("revoked"), "{text}");
+}
+
+#[tokio::test]
+async fn a_provider_key_is_read_from_a_stream_and_not_printed() {
+    let running = start();
+    let mut out = Vec::new();
+    vault::put_from(&mut &b"sk-live-1\n"[..], &running.client, "acme", "openai", &mut out).await.unwrap();
+    assert_eq!(running.operations.said(), ["put acme/openai sk-live-1"]);
+    assert_eq!(String::from_utf8(out).unwrap(), "the key of acme for openai is stored\n");
+}

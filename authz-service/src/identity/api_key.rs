@@ -1,0 +1,224 @@
+//! API keys: `bh_<id>_<secret><checksum>`. The text is shown once and never kept; the store holds its SHA-256.
+//!
+//! The checksum (GitHub's scheme: CRC-32 in base62) turns typing errors and guesses away before any look-up. It is no
+//! proof of anything: only the hash is.
+
+mod spelling;
+
+use std::fmt;
+
+use aws_lc_rs::digest;
+use gateway_core::name::TenantName;
+use jiff::{SignedDuration, Timestamp};
+use subtle::{Choice, ConstantTimeEq as _};
+use zeroize::Zeroizing;
+
+use self::spelling::{BASE36, BASE62, CHECKSUM, ID, SECRET, base62, checksum, new_id};
+use super::CredentialError;
+use crate::registry::{KeyTerms, Limit, Permits};
+use crate::vault::{Random, RandomError, draw};
+
+/// How every key starts: tells it from a token in `Authorization: Bearer`.
+pub const PREFIX: &str = "bh_";
+/// No key outlives this, whatever its resource says.
+pub const MAX_AGE: SignedDuration = SignedDuration::from_hours(72);
+
+const LENGTH: usize = PREFIX.len() + ID + 1 + SECRET + CHECKSUM;
+
+/// The whole text of a key: wiped when dropped, never shown by `Debug`.
+#[derive(Clone)]
+pub struct ApiKeyText(Zeroizing<String>);
+
+/// A key that was just made.
+#[derive(Clone, Debug)]
+pub struct NewKey {
+    /// Key id, public: 12 characters of a-z and 0-9. The store refuses an id that it has; make another key then.
+    pub id: String,
+    /// What its holder sends; to be shown once.
+    pub text: ApiKeyText,
+    /// What the store keeps.
+    pub hash: KeyHash,
+}
+
+/// A text that has a key's form; whether the key exists is [`check`]'s to say.
+#[derive(Clone, Debug)]
+pub struct Parsed {
+    /// Key id.
+    pub id: String,
+    /// Of the whole text.
+    pub hash: KeyHash,
+}
+
+/// SHA-256 of a key's whole text. 256 random bits need no slow hash. Compared in constant time.
+#[derive(Clone)]
+pub struct KeyHash([u8; 32]);
+
+/// What the store keeps of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRecord {
+    /// Key id.
+    pub id: String,
+    /// Whose.
+    pub tenant: TenantName,
+    /// Of its text.
+    pub hash: KeyHash,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was revoked; never undone.
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// A verified key and what it may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyIdentity {
+    /// Key id.
+    pub id: String,
+    /// Whose.
+    pub tenant: TenantName,
+    /// What it may use.
+    pub permits: Permits,
+    /// Its own limits.
+    pub limits: Vec<Limit>,
+}
+
+impl NewKey {
+    /// Makes a key of 256 random bits.
+    ///
+    /// # Errors
+    /// [`RandomError`] when the source fails, answers zeros, or is stuck.
+    pub fn generate(random: &mut Random<'_>) -> Result<Self, RandomError> {
+        let id = new_id(random)?;
+        let secret = base62::<SECRET>(draw::<32>(random)?.as_slice());
+        let mut text = Zeroizing::new(String::with_capacity(LENGTH));
+        text.push_str(PREFIX);
+        text.push_str(&id);
+        text.push('_');
+        text.extend(secret.iter().map(|digit| char::from(*digit)));
+        let checksum = checksum(text.as_bytes());
+        text.extend(checksum.iter().map(|digit| char::from(*digit)));
+        let hash = KeyHash::of(&text);
+        Ok(Self { id, text: ApiKeyText(text), hash })
+    }
+}
+
+impl ApiKeyText {
+    /// Reads a presented text: length, prefix, alphabets and checksum, before anything is looked up.
+    ///
+    /// # Errors
+    /// [`CredentialError`] when no key looks like that.
+    pub fn parse(text: &str) -> Result<Parsed, CredentialError> {
+        let malformed = CredentialError::invalid("api key: malformed");
+        if text.len() != LENGTH {
+            return Err(malformed);
+        }
+        let id_and_rest = text.strip_prefix(PREFIX).ok_or(malformed)?;
+        let (id, rest) = id_and_rest.split_at_checked(ID).ok_or(malformed)?;
+        let digits = rest.strip_prefix('_').ok_or(malformed)?;
+        if !id.bytes().all(|byte| BASE36.contains(&byte)) || !digits.bytes().all(|byte| BASE62.contains(&byte)) {
+            return Err(malformed);
+        }
+        let (body, sum) = text.as_bytes().split_last_chunk::<CHECKSUM>().ok_or(malformed)?;
+        if checksum(body) != *sum {
+            return Err(CredentialError::invalid("api key: checksum"));
+        }
+        Ok(Parsed { id: id.to_owned(), hash: KeyHash::of(text) })
+    }
+
+    /// The text, to be shown once.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ApiKeyText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApiKeyText(..)")
+    }
+}
+
+impl KeyHash {
+    /// Hashes a key's whole text.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
+        let mut bytes = [0; 32];
+        for (to, from) in bytes.iter_mut().zip(digest::digest(&digest::SHA256, text.as_bytes()).as_ref()) {
+            *to = *from;
+        }
+        Self(bytes)
+    }
+
+    /// The hash of no text: stands in for a record that does not exist, so that the same work is done.
+    #[must_use]
+    pub const fn dummy() -> Self {
+        Self([0; 32])
+    }
+
+    /// From the store.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// For the store.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    fn matches(&self, other: &Self) -> Choice {
+        self.0.ct_eq(&other.0)
+    }
+}
+
+impl PartialEq for KeyHash {
+    fn eq(&self, other: &Self) -> bool {
+        self.matches(other).into()
+    }
+}
+
+impl Eq for KeyHash {}
+
+impl fmt::Debug for KeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyHash(..)")
+    }
+}
+
+/// Decides a presented key by what the store (`record`) and the resources (`terms`) hold under its id: both must, for
+/// the same tenant. The secret is compared whether there is a record or not, and before anything else is told apart.
+///
+/// # Errors
+/// [`CredentialError`]: unknown, wrong secret, revoked and expired are one to strangers; the reason is for the log.
+pub fn check(
+    parsed: &Parsed,
+    record: Option<&KeyRecord>,
+    terms: Option<&KeyTerms>,
+    now: Timestamp,
+) -> Result<KeyIdentity, CredentialError> {
+    let dummy = KeyHash::dummy();
+    let genuine = parsed.hash.matches(record.map_or(&dummy, |record| &record.hash));
+    let record = record.ok_or(CredentialError::invalid("api key: unknown"))?;
+    if !bool::from(genuine) || record.id != parsed.id {
+        return Err(CredentialError::invalid("api key: wrong secret"));
+    }
+    if record.revoked_at.is_some() {
+        return Err(CredentialError::invalid("api key: revoked"));
+    }
+    let terms = terms.ok_or(CredentialError::invalid("api key: no resource"))?;
+    if terms.id != record.id || terms.tenant != record.tenant {
+        return Err(CredentialError::invalid("api key: the resource is another tenant's"));
+    }
+    if now >= terms.expires_at || now.duration_since(record.created_at) > MAX_AGE {
+        return Err(CredentialError::invalid("api key: expired"));
+    }
+    Ok(KeyIdentity {
+        id: record.id.clone(),
+        tenant: record.tenant.clone(),
+        permits: terms.permits.clone(),
+        limits: terms.limits.clone(),
+    })
+}
+
+#[cfg(test)]
+mod tests;

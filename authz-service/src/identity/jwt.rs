@@ -1,0 +1,109 @@
+//! Bearer tokens: one JWS in compact form, verified by the keys of the one issuer that it names (RFC 7515, 7519, 8725).
+//!
+//! Order: size, structure, header, issuer, key, signature, claims. Nothing that the token says chooses an algorithm, a
+//! key outside its issuer's set, or an address: this module fetches nothing.
+
+mod algorithm;
+mod claims;
+mod header;
+mod keys;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use gateway_core::name::TenantName;
+use jwt_compact::UntrustedToken;
+
+use self::claims::Claims;
+use self::header::Header;
+use super::CredentialError;
+use crate::registry::Issuer;
+
+pub use keys::{JwksError, KeyProblem, KeySet};
+
+/// The longest token that is looked at, in bytes.
+pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
+/// How far clocks may differ, in seconds.
+pub const LEEWAY: u64 = 30;
+
+/// Who a genuine token stands for.
+#[derive(Clone, Debug)]
+pub struct JwtIdentity {
+    /// The one tenant.
+    pub tenant: TenantName,
+    /// `sub`.
+    pub principal: String,
+    /// `jti`; with the issuer it names the token. A token's bytes do not: an ECDSA signature has two spellings.
+    pub token_id: Option<String>,
+    /// `exp`, Unix seconds.
+    pub expires_at: u64,
+    /// Which issuer vouched, as that tenant trusts it.
+    pub issuer: Arc<Issuer>,
+}
+
+/// Verifies a token against the issuers that tenants trust, by their exact URL, at `now_unix` seconds.
+///
+/// # Errors
+/// [`CredentialError`], one kind to strangers; a genuine token that names another tenant is told apart.
+pub fn verify(
+    token: &str,
+    issuers: &HashMap<String, Vec<Arc<Issuer>>>,
+    now_unix: u64,
+) -> Result<JwtIdentity, CredentialError> {
+    if token.len() > MAX_TOKEN_BYTES {
+        return Err(CredentialError::invalid("jwt: too large"));
+    }
+    let untrusted = UntrustedToken::new(token).map_err(|_| CredentialError::invalid("jwt: malformed"))?;
+    let (header, payload) = segments(token).ok_or(CredentialError::invalid("jwt: malformed"))?;
+    let header = Header::parse(&header)?;
+    let claims = Claims::parse(&payload)?;
+    let trusting = issuers.get(claims.issuer()?).ok_or(CredentialError::invalid("jwt: unknown issuer"))?;
+    let issuer = choose(trusting, &claims)?;
+    let key = issuer.keys.find(header.kid.as_deref()).ok_or(CredentialError::invalid("jwt: unknown key"))?;
+    if key.alg() != header.alg {
+        return Err(CredentialError::invalid("jwt: another algorithm than the key's"));
+    }
+    if !key.verifies(&untrusted) {
+        return Err(CredentialError::invalid("jwt: signature"));
+    }
+    let accepted = claims.accept(issuer, now_unix)?;
+    if !claims.names_tenant_of(issuer) {
+        return Err(CredentialError::conflict("jwt: names another tenant than its issuer speaks for"));
+    }
+    Ok(JwtIdentity {
+        tenant: issuer.tenant.clone(),
+        principal: accepted.subject,
+        token_id: accepted.token_id,
+        expires_at: accepted.expires_at,
+        issuer: Arc::clone(issuer),
+    })
+}
+
+/// Whose view of the issuer decides. Tenants that share one are told apart by their tenant claims, each tenant's under
+/// its own claim name: exactly one must fit. When none does, the first one's keys still tell a genuine token, which is
+/// then refused for its tenant, from a forged one.
+fn choose<'a>(trusting: &'a [Arc<Issuer>], claims: &Claims) -> Result<&'a Arc<Issuer>, CredentialError> {
+    let ambiguous = CredentialError::invalid("jwt: several tenants could be meant");
+    if trusting.len() > 1 && trusting.iter().any(|issuer| issuer.tenant_claim.is_none()) {
+        return Err(ambiguous);
+    }
+    let mut fitting = trusting.iter().filter(|issuer| claims.names_tenant_of(issuer));
+    match (fitting.next(), fitting.next()) {
+        (Some(_), Some(_)) => Err(ambiguous),
+        (Some(one), None) => Ok(one),
+        (None, _) => trusting.first().ok_or(CredentialError::invalid("jwt: unknown issuer")),
+    }
+}
+
+/// The bytes of header and payload.
+fn segments(token: &str) -> Option<(Vec<u8>, Vec<u8>)> {
+    let mut parts = token.split('.');
+    let header = URL_SAFE_NO_PAD.decode(parts.next()?).ok()?;
+    let payload = URL_SAFE_NO_PAD.decode(parts.next()?).ok()?;
+    Some((header, payload))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,105 @@
+//! A token's claims: exact types, no defaults, each checked against what the tenant said of this issuer (RFC 7519 §4.1).
+
+use serde_json::{Map, Value};
+
+use super::LEEWAY;
+use crate::identity::{CredentialError, KEY_PRINCIPAL, strict};
+use crate::registry::Issuer;
+
+/// The greatest instant: what every JSON reader holds exactly (RFC 8259 §6).
+const MAX_TIME: u64 = (1 << 53) - 1;
+/// The longest `sub` or `jti`, in bytes.
+const MAX_NAME: usize = 255;
+
+/// The payload as it stands: nothing in it is true before its signature is verified.
+pub(super) struct Claims(Map<String, Value>);
+
+/// What an accepted token says.
+pub(super) struct Accepted {
+    /// `sub`
+    pub(super) subject: String,
+    /// `jti`
+    pub(super) token_id: Option<String>,
+    /// `exp`
+    pub(super) expires_at: u64,
+}
+
+impl Claims {
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, CredentialError> {
+        strict::object(bytes).map(Self).map_err(|_| CredentialError::invalid("jwt: payload is not strict JSON"))
+    }
+
+    /// `iss`, to find the keys by.
+    pub(super) fn issuer(&self) -> Result<&str, CredentialError> {
+        self.0.get("iss").and_then(Value::as_str).ok_or(CredentialError::invalid("jwt: no issuer"))
+    }
+
+    /// Whether the tenant claim, where this issuer has one, is exactly the tenant's name.
+    pub(super) fn names_tenant_of(&self, issuer: &Issuer) -> bool {
+        issuer.tenant_claim.as_ref().is_none_or(|name| {
+            self.0.get(name).and_then(Value::as_str).is_some_and(|tenant| tenant == issuer.tenant.as_str())
+        })
+    }
+
+    /// Checks all that does not name the tenant.
+    pub(super) fn accept(&self, issuer: &Issuer, now: u64) -> Result<Accepted, CredentialError> {
+        let expires_at = self.time("exp")?.ok_or(CredentialError::invalid("jwt: no expiry"))?;
+        self.check_time(expires_at, issuer, now)?;
+        self.check_audience(issuer)?;
+        if self.0.contains_key("cnf") {
+            // Bound to a key of its holder (RFC 7800): taken as a plain bearer token it would lose that protection.
+            return Err(CredentialError::invalid("jwt: bound to a key that was not shown"));
+        }
+        let subject = self.name("sub")?.ok_or(CredentialError::invalid("jwt: no subject"))?;
+        if subject.starts_with(KEY_PRINCIPAL) {
+            return Err(CredentialError::invalid("jwt: subject poses as an api key"));
+        }
+        Ok(Accepted { subject, token_id: self.name("jti")?, expires_at })
+    }
+
+    fn check_time(&self, expires_at: u64, issuer: &Issuer, now: u64) -> Result<(), CredentialError> {
+        let (not_before, issued_at) = (self.time("nbf")?, self.time("iat")?);
+        if now.saturating_sub(expires_at) >= LEEWAY {
+            return Err(CredentialError::invalid("jwt: expired"));
+        }
+        let latest = now.saturating_add(LEEWAY);
+        if not_before.is_some_and(|time| time > latest) || issued_at.is_some_and(|time| time > latest) {
+            return Err(CredentialError::invalid("jwt: not yet valid"));
+        }
+        if not_before.is_some_and(|time| expires_at < time) || issued_at.is_some_and(|time| expires_at < time) {
+            return Err(CredentialError::invalid("jwt: expires before it begins"));
+        }
+        if expires_at.saturating_sub(issued_at.unwrap_or(now)) > issuer.max_lifetime.as_secs() {
+            return Err(CredentialError::invalid("jwt: lives too long"));
+        }
+        Ok(())
+    }
+
+    fn check_audience(&self, issuer: &Issuer) -> Result<(), CredentialError> {
+        let is_ours = |audience: &str| issuer.audiences.contains(audience);
+        let ours = match self.0.get("aud") {
+            Some(Value::String(audience)) => is_ours(audience),
+            Some(Value::Array(audiences)) => {
+                audiences.iter().all(Value::is_string) && audiences.iter().filter_map(Value::as_str).any(is_ours)
+            }
+            _ => false,
+        };
+        if ours { Ok(()) } else { Err(CredentialError::invalid("jwt: for another audience")) }
+    }
+
+    /// A whole number of Unix seconds; written as a float, a string or `null` it is none.
+    fn time(&self, name: &str) -> Result<Option<u64>, CredentialError> {
+        let Some(value) = self.0.get(name) else { return Ok(None) };
+        let time = value.as_u64().filter(|time| *time <= MAX_TIME);
+        time.map(Some).ok_or(CredentialError::invalid("jwt: a time that is no instant"))
+    }
+
+    /// 1 to 255 bytes of visible ASCII: safe in a header, a log line and a map key.
+    fn name(&self, name: &str) -> Result<Option<String>, CredentialError> {
+        let Some(value) = self.0.get(name) else { return Ok(None) };
+        let fits =
+            |text: &&str| (1..=MAX_NAME).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+        let text = value.as_str().filter(fits);
+        text.map(|text| Some(text.to_owned())).ok_or(CredentialError::invalid("jwt: sub or jti is no name"))
+    }
+}

@@ -1,0 +1,157 @@
+//! Which workers of which proxies report, and which reservations none of them has reported: those are undone, because
+//! their requests never started.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::entry::{Phase, Standing, State};
+use super::{GrantId, Ledger, Now};
+
+/// A worker that has not reported for this long is forgotten.
+const FORGET_WORKER_MS: u64 = 10_000;
+/// A reservation younger than this is not undone however often workers report: its answer may still be on its way.
+const YOUNG_MS: u64 = 1_000;
+/// Undone reservations that are remembered, in case that they are settled after all.
+const MOST_UNDONE: usize = 100_000;
+
+/// What one report of a worker changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Synced {
+    /// Undone now: every worker known for the proxy has reported twice since, and none held it.
+    pub undone: Vec<GrantId>,
+    /// Had been undone, and is held after all: reserved again, as debt if need be.
+    pub reinstated: Vec<GrantId>,
+}
+
+/// Workers, and reservations that wait for their first report, by proxy.
+#[derive(Debug, Default)]
+pub(super) struct Presence {
+    /// Orders reservations and reports among each other.
+    order: u64,
+    proxies: HashMap<Arc<str>, Proxy>,
+    /// Oldest first.
+    undone: BTreeSet<(u64, GrantId)>,
+}
+
+#[derive(Debug, Default)]
+struct Proxy {
+    workers: BTreeMap<[u8; 16], Worker>,
+    unarmed: BTreeSet<(u64, GrantId)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Worker {
+    heard_ms: u64,
+    last: u64,
+    before: Option<u64>,
+}
+
+impl Ledger {
+    /// A worker of `proxy` says that it lives and which grants' requests are under way there.
+    ///
+    /// Arms what it lists, if the reservation is this proxy's, and undoes what no worker of the proxy has listed while
+    /// each of them reported twice. A repeat of the same report must not be passed in again.
+    pub fn sync(&self, proxy: &str, worker: [u8; 16], now: Now, held: &[GrantId]) -> Synced {
+        let now = self.at(now);
+        let mut state = self.lock();
+        let mut synced = Synced::default();
+        for id in held {
+            if state.arm(now, *id, proxy) {
+                synced.reinstated.push(*id);
+            }
+        }
+        for id in state.presence.report(proxy, worker, now) {
+            let young = |created_ms: u64| now.unix_ms < created_ms.saturating_add(YOUNG_MS);
+            if state.entries.get(&id).is_some_and(|entry| !young(entry.created_ms)) {
+                state.set_undone(now, id);
+                synced.undone.push(id);
+            }
+        }
+        synced
+    }
+
+    /// The module of `proxy` has reported the grant: from now on only a settlement ends it, or its longest stream.
+    /// Returns whether it had been undone and is reserved again.
+    pub fn arm(&self, now: Now, id: GrantId, proxy: &str) -> bool {
+        let now = self.at(now);
+        self.lock().arm(now, id, proxy)
+    }
+}
+
+impl State {
+    fn arm(&mut self, now: Now, id: GrantId, proxy: &str) -> bool {
+        let Some(entry) = self.entries.get_mut(&id).filter(|entry| &*entry.proxy == proxy) else { return false };
+        if entry.phase == Phase::Undone {
+            let (reserved, longest_stream, order) = (entry.reserved, entry.longest_stream, entry.order);
+            entry.armed = true;
+            self.turn(now, id, Phase::Open, Standing::reserved(reserved), now.plus(longest_stream));
+            self.presence.undone.remove(&(order, id));
+            return true;
+        }
+        if !entry.armed {
+            entry.armed = true;
+            self.presence.forget(&entry.proxy, entry.order, id);
+        }
+        false
+    }
+
+    fn set_undone(&mut self, now: Now, id: GrantId) {
+        let Some(entry) = self.entries.get(&id) else { return };
+        let (order, until_ms) = (entry.order, now.plus(entry.longest_stream));
+        self.turn(now, id, Phase::Undone, Standing::default(), until_ms);
+        self.presence.undone.insert((order, id));
+        while self.presence.undone.len() > MOST_UNDONE {
+            let Some((_, oldest)) = self.presence.undone.pop_first() else { break };
+            self.forget(oldest);
+        }
+    }
+}
+
+impl Presence {
+    /// The next place in the order of reservations and reports.
+    pub(super) fn next(&mut self) -> u64 {
+        self.order = self.order.saturating_add(1);
+        self.order
+    }
+
+    /// A reservation waits for its first report.
+    pub(super) fn expect(&mut self, proxy: &Arc<str>, order: u64, id: GrantId) {
+        self.proxies.entry(Arc::clone(proxy)).or_default().unarmed.insert((order, id));
+    }
+
+    /// It no longer waits, and is not remembered as undone.
+    pub(super) fn forget(&mut self, proxy: &Arc<str>, order: u64, id: GrantId) {
+        if let Some(proxy) = self.proxies.get_mut(proxy) {
+            proxy.unarmed.remove(&(order, id));
+        }
+        self.undone.remove(&(order, id));
+    }
+
+    /// Notes a worker's report; returns the reservations that every known worker has now passed over twice.
+    fn report(&mut self, proxy: &str, worker: [u8; 16], now: Now) -> Vec<GrantId> {
+        let order = self.next();
+        if !self.proxies.contains_key(proxy) {
+            self.proxies.insert(Arc::from(proxy), Proxy::default());
+        }
+        let Some(proxy) = self.proxies.get_mut(proxy) else { return Vec::new() };
+        proxy.forget_silent_workers(now);
+        let known = proxy.workers.get(&worker).map(|worker| worker.last);
+        proxy.workers.insert(worker, Worker { heard_ms: now.unix_ms, last: order, before: known });
+        let passed = proxy.workers.values().map(|worker| worker.before.unwrap_or(0)).min().unwrap_or(0);
+        proxy.unarmed.iter().take_while(|(made, _)| *made < passed).map(|(_, id)| *id).collect()
+    }
+
+    /// Drops proxies of which nothing is known.
+    pub(super) fn sweep(&mut self, now: Now) {
+        self.proxies.retain(|_, proxy| {
+            proxy.forget_silent_workers(now);
+            !proxy.workers.is_empty() || !proxy.unarmed.is_empty()
+        });
+    }
+}
+
+impl Proxy {
+    fn forget_silent_workers(&mut self, now: Now) {
+        self.workers.retain(|_, worker| worker.heard_ms.saturating_add(FORGET_WORKER_MS) > now.unix_ms);
+    }
+}

@@ -1,0 +1,471 @@
+//! The service's state: what operators wrote, what happened, and the keys; shared by every listener.
+//!
+//! The registry is swapped whole; keys and sealed provider keys are copies of what the state file holds, changed only
+//! after the state file has the change.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use gateway_core::denial::{Code, Denial};
+use gateway_core::gate::{Grant, SignedGrant};
+use gateway_core::name::TenantName;
+use gateway_core::price::{ModelCost, Prices, PricesError, Terms};
+use gateway_core::wire;
+use prost::Message as _;
+
+use super::metrics::{Metrics, Phase, Readiness};
+use crate::admin::operations::Running;
+use crate::cli::ServeOptions;
+use crate::decide::{self, Allow, Arrival, Decision, Deny, Grounds};
+use crate::identity::api_key::{KeyHash, KeyRecord};
+use crate::ledger::{BadKey, GrantId, Ledger, Now, Reservation};
+use crate::registry::Registry;
+use crate::resource::{self, BadSources, Loaded, Problem, Sources};
+use crate::store::{self, AuditRecord, Command, KeyRow, Reader, Restored, Store, StoreError, VaultRow, WriteError};
+use crate::vault::{self, GrantKey, Kek, KekError, RandomError, Sealed, Secret};
+
+/// Why the service does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The state file.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The resources are too large to keep.
+    #[error(transparent)]
+    Sources(BadSources),
+    /// What the state file holds.
+    #[error(transparent)]
+    Ledger(#[from] BadKey),
+    /// The price of a reservation that a former version made.
+    #[error(transparent)]
+    Price(#[from] PricesError),
+    /// The key-encryption key.
+    #[error(transparent)]
+    Kek(#[from] KekError),
+    /// The resources, and there is no last good set.
+    #[error("the policies are refused and there is no last good set:\n{}", lines(.0))]
+    Policies(Vec<Problem>),
+    /// The last good set no longer loads either.
+    #[error("the policies are refused, and so is the last good set:\n{}", lines(.0))]
+    LastGood(Vec<Problem>),
+}
+
+/// A sealed provider key of a tenant, as the state file has it.
+#[derive(Clone)]
+pub(super) struct OwnKey {
+    pub(super) key_id: String,
+    pub(super) version: u64,
+    pub(super) sealed: Vec<u8>,
+}
+
+/// Sealed provider keys by tenant and provider.
+pub(super) type OwnKeys = HashMap<(TenantName, String), OwnKey>;
+
+/// Everything that listeners share.
+pub struct Service {
+    registry: ArcSwap<Registry>,
+    pub(super) keys: ArcSwap<HashMap<String, KeyRecord>>,
+    pub(super) own_keys: ArcSwap<OwnKeys>,
+    pub(super) ledger: Ledger,
+    pub(super) store: Store,
+    pub(super) kek: Kek,
+    grant_key: GrantKey,
+    metrics: Arc<Metrics>,
+    readiness: Arc<Readiness>,
+    policies: PathBuf,
+    reader: Arc<Reader>,
+    reloading: tokio::sync::Mutex<()>,
+}
+
+impl Service {
+    /// Opens the state file, reads the resources, takes over what was outstanding.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn start(options: &ServeOptions) -> Result<Arc<Self>, StartError> {
+        let kek = Kek::from_file(&options.kek_file)?;
+        let (store, restored) = Store::open(&options.state)?;
+        let metrics = Arc::new(Metrics::new());
+        let loaded = first_set(options, &restored, &metrics)?;
+        let reader = Arc::new(store.reader()?);
+        let grant_key = GrantKey::derive(&kek, restored.salt.expose());
+        let ledger = Ledger::default();
+        let terms =
+            |reservation: Reservation| terms_of(&loaded.registry, &reservation).map(|terms| (reservation, terms));
+        let outstanding = restored.outstanding.into_iter().map(terms).collect::<Result<Vec<_>, _>>()?;
+        ledger.restore(now(), &restored.windows, outstanding)?;
+        let first = Command::KeepSources {
+            version: loaded.registry.version.clone(),
+            bytes: loaded.sources.to_bytes().map_err(StartError::Sources)?,
+        };
+        let service = Self {
+            registry: ArcSwap::from_pointee(loaded.registry),
+            keys: ArcSwap::from_pointee(restored.keys.iter().filter_map(key_record).collect()),
+            own_keys: ArcSwap::from_pointee(restored.vault.into_iter().filter_map(own_key).collect()),
+            ledger,
+            store,
+            kek,
+            grant_key,
+            metrics,
+            readiness: Arc::new(Readiness::new()),
+            policies: options.policies.clone(),
+            reader,
+            reloading: tokio::sync::Mutex::default(),
+        };
+        service.count_resources();
+        service.submit(first);
+        Ok(Arc::new(service))
+    }
+
+    /// What operators wrote, as it stands now.
+    pub fn registry(&self) -> arc_swap::Guard<Arc<Registry>> {
+        self.registry.load()
+    }
+
+    pub(super) const fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    pub(super) const fn readiness(&self) -> &Arc<Readiness> {
+        &self.readiness
+    }
+
+    /// Moves to another phase of its life.
+    pub(super) fn enter(&self, phase: Phase) {
+        self.readiness.set(phase);
+    }
+
+    /// The claim header, lower case.
+    #[expect(clippy::unused_self, reason = "a setting of the service's to be")]
+    pub(super) const fn claim_header(&self) -> &'static str {
+        wire::CLAIM_HEADER
+    }
+
+    /// Decides one request; see [`decide::decide`].
+    pub(super) fn decide(&self, arrival: &Arrival<'_>) -> Decision {
+        let (registry, keys) = (self.registry(), self.keys.load());
+        let grounds = Grounds {
+            registry: &registry,
+            keys: &keys,
+            vault: self,
+            ledger: &self.ledger,
+            claim_header: self.claim_header(),
+        };
+        decide::decide(&grounds, arrival)
+    }
+
+    /// Makes an allowance durable: its audit record and its reservation, in one commit.
+    pub(super) async fn record_allow(&self, arrival: &Arrival<'_>, allow: &Allow) -> Result<(), WriteError> {
+        let record = AuditRecord {
+            decision: store::Decision::Allow,
+            grant_id: allow.reservation.is_some().then_some(arrival.grant_id),
+            reserved: allow.reservation.is_some().then_some(allow.facts.reserved),
+            ..self.record(arrival, &allow.facts)
+        };
+        self.write(Command::Decision(Box::new(record), allow.reservation.clone().map(Box::new))).await
+    }
+
+    /// Makes a refusal's audit record durable.
+    pub(super) async fn record_deny(&self, arrival: &Arrival<'_>, deny: &Deny) -> Result<(), WriteError> {
+        let row = deny.denial.code.row();
+        let record = AuditRecord {
+            decision: store::Decision::Deny,
+            code: row.code.to_owned(),
+            status: row.status,
+            detail: deny.denial.detail.clone().unwrap_or_default(),
+            ..self.record(arrival, &deny.facts)
+        };
+        self.write(Command::Decision(Box::new(record), None)).await
+    }
+
+    fn record(&self, arrival: &Arrival<'_>, facts: &crate::decide::Facts) -> AuditRecord {
+        let name = |name: Option<&str>| name.unwrap_or_default().to_owned();
+        AuditRecord {
+            at_ms: u64::try_from(arrival.now.as_millisecond()).unwrap_or(0),
+            request_id: arrival.request_id.to_owned(),
+            tenant: name(facts.tenant.as_ref().map(TenantName::as_str)),
+            principal: facts.principal.clone(),
+            key_id: name(facts.key_id.as_deref()),
+            credential: facts.method.to_owned(),
+            policy_version: facts.policy_version.clone(),
+            method: arrival.head.method.to_owned(),
+            path: facts.path.clone(),
+            model: name(facts.model.as_ref().map(|model| model.as_str())),
+            provider: facts.provider.clone(),
+            region: facts.region.clone(),
+            proxy: arrival.proxy.to_owned(),
+            ..AuditRecord::default()
+        }
+    }
+
+    /// Writes and waits; a state file that fails makes the service not ready, one that works makes it ready again.
+    pub(super) async fn write(&self, command: Command) -> Result<(), WriteError> {
+        let written = self.store.write(command).await;
+        match &written {
+            Ok(()) if self.readiness.phase() == Phase::StateFailing => self.enter(Phase::Ready),
+            Ok(()) | Err(WriteError::Conflict(_) | WriteError::Busy) => {}
+            Err(error) => {
+                tracing::error!(%error, "the state file cannot be written");
+                self.enter(Phase::StateFailing);
+            }
+        }
+        written
+    }
+
+    /// A request whose answer never left: nothing stays reserved.
+    pub(super) fn undo(&self, id: GrantId) {
+        if self.ledger.undo(now(), id) {
+            self.submit(Command::Undo { grant_id: id, answered: false });
+        }
+    }
+
+    /// Queues a write that nobody waits for. Lost, it leaves a reservation in the state file that a restart turns into
+    /// spend: never understated.
+    pub(super) fn submit(&self, command: Command) {
+        match self.store.submit(command) {
+            Ok(receipt) => drop(receipt),
+            Err(error) => tracing::warn!(%error, "a correction did not reach the state file"),
+        }
+    }
+
+    /// A grant as it travels: signed.
+    pub(super) fn sign(&self, grant: &Grant) -> String {
+        let bytes = grant.encode_to_vec();
+        let mac = self.grant_key.sign(&bytes).to_vec();
+        wire::encode_grant(&SignedGrant { grant: bytes.into(), mac: mac.into() })
+    }
+
+    /// A grant that came back, if it is ours.
+    pub(super) fn verify(&self, text: &[u8]) -> Option<Grant> {
+        let (signed, grant) = wire::decode_grant(text).ok()?;
+        self.grant_key.verify(&signed.grant, &signed.mac).then_some(grant)
+    }
+
+    /// A signed grant that came back in a settlement, if it is ours.
+    pub(super) fn verify_signed(&self, bytes: &[u8]) -> Option<Grant> {
+        let signed = SignedGrant::decode(bytes).ok()?;
+        if !self.grant_key.verify(&signed.grant, &signed.mac) {
+            return None;
+        }
+        Grant::decode(signed.grant).ok()
+    }
+
+    /// Reads the resources again: all of them or none. The last good set stays in force, and in the state file. Says
+    /// whether anything changed.
+    ///
+    /// # Errors
+    /// All problems of the set that is refused.
+    pub async fn reload(&self) -> Result<bool, Vec<Problem>> {
+        let _one = self.reloading.lock().await;
+        let directory = self.policies.clone();
+        let loaded = tokio::task::spawn_blocking(move || resource::load(&directory)).await;
+        let stopped = |error: tokio::task::JoinError| {
+            vec![Problem { file: ".".to_owned(), line: 0, column: 0, message: format!("reading was stopped: {error}") }]
+        };
+        let loaded = loaded.map_err(stopped).and_then(|loaded| loaded);
+        self.metrics.reloaded(loaded.is_ok());
+        let loaded = loaded.inspect_err(|problems| {
+            let version = self.registry().version.clone();
+            tracing::error!(version, problems = lines(problems), "the policies are refused, the last good set stays");
+        })?;
+        let changed = self.registry().version != loaded.registry.version;
+        let version = loaded.registry.version.clone();
+        self.registry.store(Arc::new(loaded.registry));
+        self.count_resources();
+        if changed {
+            tracing::info!(version, "policies loaded");
+            self.keep_sources(version, &loaded.sources).await;
+        }
+        Ok(changed)
+    }
+
+    /// Keeps the last good set over a restart.
+    async fn keep_sources(&self, version: String, sources: &Sources) {
+        let kept = match sources.to_bytes() {
+            Ok(bytes) => self.write(Command::KeepSources { version, bytes }).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = kept {
+            tracing::error!(error, "the state file does not have this set: a restart may fall back to an older one");
+        }
+    }
+
+    /// Once a second: reservations whose stream is over become spend.
+    pub(super) async fn keep_house(&self) {
+        let now = now();
+        let spent = self.ledger.expire(now);
+        self.metrics.reservations(self.ledger.outstanding());
+        for expired in spent {
+            let command = Command::Spend { grant_id: expired.id, charge: expired.charge, at_ms: now.unix_ms };
+            if self.write(command).await.is_ok() {
+                self.ledger.confirm(expired.id);
+            }
+        }
+        if (now.unix_ms / 1000).is_multiple_of(60) {
+            self.submit(Command::Prune { now_ms: now.unix_ms });
+        }
+    }
+
+    fn count_resources(&self) {
+        let registry = self.registry();
+        for (kind, count) in [
+            ("Tenant", registry.tenants.len()),
+            ("Provider", registry.providers.len()),
+            ("ApiKey", registry.keys.len()),
+            ("Issuer", registry.issuers.len()),
+        ] {
+            self.metrics.resources(kind, count);
+        }
+    }
+}
+
+/// The resources to start with: those in the directory, else the last good set.
+fn first_set(options: &ServeOptions, restored: &Restored, metrics: &Metrics) -> Result<Loaded, StartError> {
+    let loaded = resource::load(&options.policies);
+    metrics.reloaded(loaded.is_ok());
+    let problems = match loaded {
+        Ok(loaded) => return Ok(loaded),
+        Err(problems) => problems,
+    };
+    let Some(kept) = &restored.sources else { return Err(StartError::Policies(problems)) };
+    tracing::error!(
+        version = kept.version,
+        problems = lines(&problems),
+        "the policies are refused, the last good set is taken"
+    );
+    let sources = Sources::from_bytes(&kept.bytes)
+        .map_err(|_| StoreError::Damaged("the last good set of resources cannot be read".to_owned()))?;
+    resource::from_sources(&sources, &options.policies).map_err(StartError::LastGood)
+}
+
+/// The terms of a reservation from before the restart. Where its model is gone, whoever settles it pays what was
+/// reserved.
+fn terms_of(registry: &Registry, reservation: &Reservation) -> Result<Terms, PricesError> {
+    let reserved = reservation.reserved;
+    let cost = match registry.models.get(reservation.model.as_str()) {
+        Some(model) => model.cost.clone(),
+        None => ModelCost::new(Prices {
+            gpu_ms_per_1k_input: 0,
+            gpu_ms_per_1k_output: 0,
+            gpu_ms_fixed: reserved.gpu_ms,
+            gpu_weight_permille: 1000,
+            micro_usd_per_1m_input: 0,
+            micro_usd_per_1m_cached_input: 0,
+            micro_usd_per_1m_output: 0,
+            micro_usd_fixed: reserved.micro_usd,
+            min_bytes_per_token: 1,
+            mean_bytes_per_token: 1,
+            media_tokens: None,
+        })?,
+    };
+    Ok(Terms { cost, reserved, input_estimate: reservation.input_estimate })
+}
+
+fn key_record(row: &KeyRow) -> Option<(String, KeyRecord)> {
+    let at = |ms: u64| i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    let record = KeyRecord {
+        id: row.id.clone(),
+        tenant: TenantName::parse(&row.tenant).ok()?,
+        hash: KeyHash::from_bytes(row.hash),
+        created_at: at(row.created_ms)?,
+        revoked_at: row.revoked_ms.map(|ms| at(ms).unwrap_or(jiff::Timestamp::MIN)),
+    };
+    Some((row.id.clone(), record))
+}
+
+fn own_key(row: VaultRow) -> Option<((TenantName, String), OwnKey)> {
+    let tenant = TenantName::parse(&row.tenant).ok()?;
+    Some(((tenant, row.provider), OwnKey { key_id: row.key_id, version: row.version, sealed: row.sealed }))
+}
+
+/// The wall clock, for the ledger.
+pub(super) fn now() -> Now {
+    Now { unix_ms: u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0) }
+}
+
+/// 16 bytes from the system's generator.
+pub(super) fn random_id() -> Result<[u8; 16], RandomError> {
+    let mut id = [0; 16];
+    vault::system_random(&mut id)?;
+    Ok(id)
+}
+
+fn lines(problems: &[Problem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+impl decide::OwnKeys for Service {
+    fn own_key(&self, tenant: &TenantName, provider: &str) -> Result<Option<Secret>, Denial> {
+        let keys = self.own_keys.load();
+        if keys.is_empty() {
+            return Ok(None);
+        }
+        let Some(own) = keys.get(&(tenant.clone(), provider.to_owned())) else { return Ok(None) };
+        let opened = u32::try_from(own.version).ok().and_then(|version| {
+            let sealed = Sealed::from_bytes(&own.sealed).ok()?;
+            vault::open(&self.kek, &sealed, tenant, provider, &own.key_id, version).ok()
+        });
+        opened.map(Some).ok_or_else(|| {
+            tracing::error!(tenant = %tenant, provider, "a tenant's provider key cannot be opened");
+            Denial::new(Code::Internal).detail("The stored key of this provider cannot be opened.")
+        })
+    }
+}
+
+impl Running for Service {
+    fn registry(&self) -> Arc<Registry> {
+        self.registry.load_full()
+    }
+
+    fn policies(&self) -> &Path {
+        &self.policies
+    }
+
+    fn store(&self) -> &Store {
+        &self.store
+    }
+
+    fn reader(&self) -> Arc<Reader> {
+        Arc::clone(&self.reader)
+    }
+
+    fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    fn kek(&self) -> &Kek {
+        &self.kek
+    }
+
+    fn keys(&self) -> Vec<KeyRecord> {
+        self.keys.load().values().cloned().collect()
+    }
+
+    fn keep_key(&self, record: KeyRecord) {
+        self.keys.rcu(|keys| {
+            let mut keys = HashMap::clone(keys);
+            keys.insert(record.id.clone(), record.clone());
+            keys
+        });
+    }
+
+    fn provider_key_version(&self, tenant: &TenantName, provider: &str) -> u64 {
+        let keys = self.own_keys.load();
+        keys.get(&(tenant.clone(), provider.to_owned())).map_or(0, |own| own.version)
+    }
+
+    fn keep_provider_key(&self, row: VaultRow) {
+        let Some((name, own)) = own_key(row) else { return };
+        self.own_keys.rcu(|keys| {
+            let mut keys = HashMap::clone(keys);
+            keys.insert(name.clone(), own.clone());
+            keys
+        });
+    }
+
+    async fn reload(&self) -> Result<(), Vec<Problem>> {
+        Self::reload(self).await.map(drop)
+    }
+}

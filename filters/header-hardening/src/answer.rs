@@ -1,0 +1,119 @@
+//! The way down: security headers on, fingerprints and the platform's own quotas off, the tenant's tag, limits and model.
+
+use gateway_core::gate::Grant;
+use gateway_core::wire;
+
+use crate::{HeaderEdit, Plan};
+
+/// Set on every answer, whatever the upstream said. Answers are one tenant's and never a page: no cache may keep them, no
+/// browser may render, frame or sniff them (OWASP REST Security Cheat Sheet; RFC 6797 for the last).
+const SET: &[(&str, &str)] = &[
+    ("cache-control", "no-store"),
+    ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
+    ("referrer-policy", "no-referrer"),
+    ("x-content-type-options", "nosniff"),
+    ("x-frame-options", "DENY"),
+    ("strict-transport-security", "max-age=31536000"),
+];
+
+/// Taken off unless set: which server and which account answered, and what would speak for our origin.
+const REMOVED: &[&str] = &[
+    "alt-svc",
+    "anthropic-organization-id",
+    "cdn-cache-control",
+    "nel",
+    "openai-organization",
+    "openai-processing-ms",
+    "openai-project",
+    "openai-version",
+    "proxy-authenticate",
+    "proxy-status",
+    "ratelimit",
+    "report-to",
+    "reporting-endpoints",
+    "server",
+    "server-timing",
+    "set-cookie",
+    "surrogate-control",
+    "via",
+    "www-authenticate",
+    "x-powered-by",
+    "x-runtime",
+    "x-served-by",
+];
+
+/// The same by prefix; limits of the platform's own account among them.
+const REMOVED_PREFIXES: &[&str] = &[
+    "access-control-",
+    "anthropic-ratelimit-",
+    "cf-",
+    "ratelimit-",
+    "x-aspnet",
+    wire::RESERVED_PREFIX,
+    "x-envoy-",
+    "x-ratelimit-",
+];
+
+/// The plan downstream, given the names of the answer's headers; at most one edit a name.
+///
+/// The answer carries the request's id as our denials do, in place of the provider's.
+#[must_use]
+pub fn response_plan(grant: &Grant, present: &[&str]) -> Vec<HeaderEdit> {
+    let mut plan = Plan::default();
+    for name in present.iter().filter(|name| removed(name)) {
+        plan.remove(name);
+    }
+    let granted = grant.answer_headers.iter().map(|header| (header.name.as_str(), header.value.as_str()));
+    for (name, value) in granted.chain([(wire::REQUEST_ID, grant.request_id.as_str())]) {
+        if settable(name, value) {
+            plan.set(name, value);
+        }
+    }
+    for (name, value) in SET {
+        plan.set(name, value);
+    }
+    plan.set(wire::TENANT, &grant.tenant);
+    plan.edits()
+}
+
+fn removed(name: &str) -> bool {
+    REMOVED.contains(&name) || REMOVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Envoy writes what it is given: a line break in a value would be another header, a wrong length another answer.
+fn settable(name: &str, value: &str) -> bool {
+    let token = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let framing = ["connection", "content-encoding", "content-length", "transfer-encoding", "trailer", "upgrade"];
+    !name.is_empty()
+        && name.bytes().all(token)
+        && !framing.contains(&name)
+        && !value.is_empty()
+        && value.bytes().all(|b| matches!(b, b' '..=b'~'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tables_are_lower_case_and_do_not_contradict_each_other() {
+        let names = REMOVED.iter().chain(REMOVED_PREFIXES).chain(SET.iter().map(|(name, _)| name));
+        for name in names {
+            assert!(settable(name, "x"), "{name}");
+        }
+        assert!(REMOVED.is_sorted() && REMOVED_PREFIXES.is_sorted());
+        assert!(SET.iter().all(|(name, value)| !removed(name) && settable(name, value)));
+        for kept in [
+            "content-type",
+            "content-length",
+            "retry-after",
+            "x-request-id",
+            "x-should-retry",
+            "date",
+            "location",
+            "cfoo",
+        ] {
+            assert!(!removed(kept), "{kept}");
+        }
+    }
+}
