@@ -61,10 +61,13 @@ pub fn from_sources(sources: &Sources, dir: &Path) -> Result<Loaded, Vec<Problem
 }
 
 fn compile(mut origin: Origin<'_>, mut problems: Problems) -> Result<Loaded, Vec<Problem>> {
-    let mut objects = Objects::default();
+    let mut objects = Objects { unread: problems.count() > 0, ..Objects::default() };
     for (path, text) in origin.sources().resources() {
         let file = problems.file(path);
-        for document in tree::documents(file, text, &problems) {
+        let before = problems.count();
+        let documents = tree::documents(file, text, &problems);
+        objects.unread |= problems.count() > before;
+        for document in documents {
             objects.read(file, &document, &problems);
         }
     }

@@ -5,6 +5,7 @@
 
 mod admit;
 mod fields;
+mod limits;
 mod messages;
 mod root;
 mod scan;
@@ -19,6 +20,7 @@ use serde::de::DeserializeSeed as _;
 
 pub use admit::{Admission, AdmitTerms};
 use fields::{LARGEST_LIMIT, LARGEST_N, StreamOptions};
+use limits::Member;
 use root::Root;
 use scan::Scan;
 
@@ -52,6 +54,8 @@ pub struct ChatRequest {
     pub max_completion_tokens: Option<u64>,
     /// How large the prompt is.
     pub input: InputSize,
+    /// Root fields beyond OpenAI's, in the body's order: each is one of those that [`parse`] was given.
+    pub extra: Vec<String>,
     places: Places,
 }
 
@@ -62,8 +66,8 @@ struct Places {
     /// Right after the root's `{`.
     open: usize,
     model: Option<Range<usize>>,
-    max_tokens: Option<Range<usize>>,
-    max_completion_tokens: Option<Range<usize>>,
+    max_tokens: Option<Member>,
+    max_completion_tokens: Option<Member>,
     stream_options: StreamOptions,
 }
 
@@ -78,7 +82,21 @@ impl OutputLimitField {
     }
 }
 
-/// Reads a whole body. `extra_fields` are the root fields that the provider takes beyond OpenAI's.
+impl ChatRequest {
+    /// Holds the extra root fields against those that the one provider, now known, takes.
+    ///
+    /// # Errors
+    /// `unknown_field`, naming the first that it does not take.
+    pub fn check_fields(&self, provider: &BTreeSet<String>) -> Result<(), Denial> {
+        match self.extra.iter().find(|field| !provider.contains(*field)) {
+            Some(field) => Err(Denial::new(Code::UnknownField).param(text::shown(field))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Reads a whole body. `extra_fields` are the root fields that any provider takes beyond OpenAI's: which provider it
+/// will be, the body's own model decides, so [`ChatRequest::check_fields`] follows.
 ///
 /// # Errors
 /// A denial of the body: `missing_body`, `invalid_json` (RFC 8259, and keys twice or depth over 64), `invalid_body`,
@@ -102,7 +120,7 @@ pub fn parse(body: &[u8], extra_fields: &BTreeSet<String>) -> Result<ChatRequest
         return Err(Denial::new(Code::InvalidBody).param("stream_options").detail("It goes with `stream` only."));
     }
     fields::service_tier(raw.service_tier)?;
-    let place = |raw: Option<&str>| raw.map(|raw| fields::place(raw, text)).transpose();
+    let member = |raw: Option<&str>| raw.map(|raw| Member::of(raw, text)).transpose();
     Ok(ChatRequest {
         model: fields::model(raw.model)?,
         stream,
@@ -111,12 +129,13 @@ pub fn parse(body: &[u8], extra_fields: &BTreeSet<String>) -> Result<ChatRequest
         max_tokens: fields::integer(raw.max_tokens, "max_tokens", LARGEST_LIMIT)?,
         max_completion_tokens: fields::integer(raw.max_completion_tokens, "max_completion_tokens", LARGEST_LIMIT)?,
         input: InputSize { body_bytes: body.len() as u64, ..scan.size },
+        extra: raw.extra,
         places: Places {
             body_bytes: body.len(),
             open: fields::after_brace(text)?,
-            model: place(raw.model)?,
-            max_tokens: place(raw.max_tokens)?,
-            max_completion_tokens: place(raw.max_completion_tokens)?,
+            model: raw.model.map(|raw| fields::place(raw, text)).transpose()?,
+            max_tokens: member(raw.max_tokens)?,
+            max_completion_tokens: member(raw.max_completion_tokens)?,
             stream_options,
         },
     })

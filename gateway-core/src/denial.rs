@@ -85,34 +85,66 @@ impl Code {
     pub const fn row(self) -> Row {
         match self {
             Self::BadRequest => row("bad_request", 400, INVALID, "The request is not valid HTTP for this gateway."),
-            Self::DuplicateHeader => row("duplicate_header", 400, INVALID, "A header that may stand once was sent twice."),
+            Self::DuplicateHeader => {
+                row("duplicate_header", 400, INVALID, "A header that may stand once was sent twice.")
+            }
             Self::MalformedHeader => row("malformed_header", 400, INVALID, "A header has a value that cannot be read."),
-            Self::MethodNotAllowed => row("method_not_allowed", 405, INVALID, "This endpoint does not take this method."),
+            Self::MethodNotAllowed => {
+                row("method_not_allowed", 405, INVALID, "This endpoint does not take this method.")
+            }
             Self::UriTooLong => row("uri_too_long", 414, INVALID, "The URL is too long."),
             Self::HeadersTooLarge => row("headers_too_large", 431, INVALID, "The request headers are too large."),
             Self::UnsupportedEncoding => row("unsupported_encoding", 415, INVALID, "Send JSON, not compressed."),
-            Self::MissingCredential => row("missing_credential", 401, AUTHENTICATION, "Send an API key or a bearer token."),
-            Self::AmbiguousCredentials => row("ambiguous_credentials", 400, AUTHENTICATION, "Send exactly one credential."),
-            Self::CredentialInUrl => row("credential_in_url", 401, AUTHENTICATION, "A credential in the URL is not accepted."),
+            Self::MissingCredential => {
+                row("missing_credential", 401, AUTHENTICATION, "Send an API key or a bearer token.")
+            }
+            Self::AmbiguousCredentials => {
+                row("ambiguous_credentials", 400, AUTHENTICATION, "Send exactly one credential.")
+            }
+            Self::CredentialInUrl => {
+                row("credential_in_url", 401, AUTHENTICATION, "A credential in the URL is not accepted.")
+            }
             Self::InvalidCredential => row("invalid_credential", 401, AUTHENTICATION, "The credential is not valid."),
-            Self::TenantConflict => row("tenant_conflict", 403, PERMISSION, "The request names another tenant than its credential."),
+            Self::TenantConflict => {
+                row("tenant_conflict", 403, PERMISSION, "The request names another tenant than its credential.")
+            }
             Self::TenantSuspended => row("tenant_suspended", 403, PERMISSION, "This tenant's access is suspended."),
             Self::TenantMismatch => row("tenant_mismatch", 502, SERVER, "The answer could not be delivered."),
             Self::ModelConflict => row("model_conflict", 400, INVALID, "The request names two different models."),
-            Self::ModelNotFound => row("model_not_found", 404, INVALID, "The model does not exist or you do not have access to it."),
-            Self::ModelNotAllowed => row("model_not_allowed", 403, PERMISSION, "This credential may not use this model."),
-            Self::EndpointNotAllowed => row("endpoint_not_allowed", 403, PERMISSION, "This credential may not use this endpoint."),
+            Self::ModelNotFound => {
+                row("model_not_found", 404, INVALID, "The model does not exist or you do not have access to it.")
+            }
+            Self::ModelNotAllowed => {
+                row("model_not_allowed", 403, PERMISSION, "This credential may not use this model.")
+            }
+            Self::EndpointNotAllowed => {
+                row("endpoint_not_allowed", 403, PERMISSION, "This credential may not use this endpoint.")
+            }
             Self::NotFound => row("not_found", 404, INVALID, "No such endpoint."),
-            Self::NoEligibleTarget => row("no_eligible_target", 403, PERMISSION, "No provider in an allowed region serves this model."),
+            Self::NoEligibleTarget => {
+                row("no_eligible_target", 403, PERMISSION, "No provider in an allowed region serves this model.")
+            }
             Self::MissingBody => row("missing_body", 400, INVALID, "The request needs a JSON body."),
             Self::BodyTooLarge => row("body_too_large", 413, INVALID, "The request body is too large."),
-            Self::PromptTooLarge => row("prompt_too_large", 413, INVALID, "The prompt is larger than this plan allows."),
+            Self::PromptTooLarge => {
+                row("prompt_too_large", 413, INVALID, "The prompt is larger than this plan allows.")
+            }
             Self::InvalidJson => row("invalid_json", 400, INVALID, "The body is not valid JSON."),
-            Self::InvalidBody => row("invalid_body", 400, INVALID, "A field of the body has a value that is not accepted."),
-            Self::UnknownField => row("unknown_field", 400, INVALID, "The body has a field that this endpoint does not know."),
-            Self::UnsupportedContent => row("unsupported_content", 400, INVALID, "This model does not take this kind of content."),
-            Self::RateLimited => row("rate_limit_exceeded", 429, RATE, "Too much in too short a time; see Retry-After."),
-            Self::ConcurrencyLimited => row("concurrency_limit_exceeded", 429, RATE, "Too many requests at once; see Retry-After."),
+            Self::InvalidBody => {
+                row("invalid_body", 400, INVALID, "A field of the body has a value that is not accepted.")
+            }
+            Self::UnknownField => {
+                row("unknown_field", 400, INVALID, "The body has a field that this endpoint does not know.")
+            }
+            Self::UnsupportedContent => {
+                row("unsupported_content", 400, INVALID, "This model does not take this kind of content.")
+            }
+            Self::RateLimited => {
+                row("rate_limit_exceeded", 429, RATE, "Too much in too short a time; see Retry-After.")
+            }
+            Self::ConcurrencyLimited => {
+                row("concurrency_limit_exceeded", 429, RATE, "Too many requests at once; see Retry-After.")
+            }
             Self::InsufficientQuota => row("insufficient_quota", 429, "insufficient_quota", "The budget is used up."),
             Self::NotAdmitted => row("not_admitted", 403, PERMISSION, "The request was not admitted."),
             Self::RequestTimeout => row("request_timeout", 408, INVALID, "The request took too long to arrive."),
@@ -128,15 +160,45 @@ impl Code {
 
     /// Every code, for tests and documents.
     pub const ALL: &'static [Self] = &[
-        Self::BadRequest, Self::DuplicateHeader, Self::MalformedHeader, Self::MethodNotAllowed, Self::UriTooLong,
-        Self::HeadersTooLarge, Self::UnsupportedEncoding, Self::MissingCredential, Self::AmbiguousCredentials,
-        Self::CredentialInUrl, Self::InvalidCredential, Self::TenantConflict, Self::TenantSuspended,
-        Self::TenantMismatch, Self::ModelConflict, Self::ModelNotFound, Self::ModelNotAllowed,
-        Self::EndpointNotAllowed, Self::NotFound, Self::NoEligibleTarget, Self::MissingBody, Self::BodyTooLarge,
-        Self::PromptTooLarge, Self::InvalidJson, Self::InvalidBody, Self::UnknownField, Self::UnsupportedContent,
-        Self::RateLimited, Self::ConcurrencyLimited, Self::InsufficientQuota, Self::NotAdmitted,
-        Self::RequestTimeout, Self::UpstreamTimeout, Self::UpstreamUnavailable, Self::UpstreamEncoded,
-        Self::ModuleUnavailable, Self::ServiceUnavailable, Self::Internal, Self::Refused,
+        Self::BadRequest,
+        Self::DuplicateHeader,
+        Self::MalformedHeader,
+        Self::MethodNotAllowed,
+        Self::UriTooLong,
+        Self::HeadersTooLarge,
+        Self::UnsupportedEncoding,
+        Self::MissingCredential,
+        Self::AmbiguousCredentials,
+        Self::CredentialInUrl,
+        Self::InvalidCredential,
+        Self::TenantConflict,
+        Self::TenantSuspended,
+        Self::TenantMismatch,
+        Self::ModelConflict,
+        Self::ModelNotFound,
+        Self::ModelNotAllowed,
+        Self::EndpointNotAllowed,
+        Self::NotFound,
+        Self::NoEligibleTarget,
+        Self::MissingBody,
+        Self::BodyTooLarge,
+        Self::PromptTooLarge,
+        Self::InvalidJson,
+        Self::InvalidBody,
+        Self::UnknownField,
+        Self::UnsupportedContent,
+        Self::RateLimited,
+        Self::ConcurrencyLimited,
+        Self::InsufficientQuota,
+        Self::NotAdmitted,
+        Self::RequestTimeout,
+        Self::UpstreamTimeout,
+        Self::UpstreamUnavailable,
+        Self::UpstreamEncoded,
+        Self::ModuleUnavailable,
+        Self::ServiceUnavailable,
+        Self::Internal,
+        Self::Refused,
     ];
 }
 

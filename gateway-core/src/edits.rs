@@ -76,7 +76,9 @@ mod tests {
     fn refuses_another_body_and_bad_ranges() {
         let body = b"0123456789";
         assert_eq!(apply(&edits(b"012", vec![]), body), Err(EditError::Length { got: 10, want: 3 }));
-        for bad in [vec![splice(4, 2, *b""), splice(5, 0, *b"x")], vec![splice(9, 2, *b"")], vec![splice(usize::MAX, 1, *b"")]] {
+        for bad in
+            [vec![splice(4, 2, *b""), splice(5, 0, *b"x")], vec![splice(9, 2, *b"")], vec![splice(usize::MAX, 1, *b"")]]
+        {
             assert_eq!(apply(&edits(body, bad), body), Err(EditError::Range));
         }
     }

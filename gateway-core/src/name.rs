@@ -25,8 +25,10 @@ pub enum NameError {
     Model,
 }
 
-const RESERVED: &[&str] =
-    &["admin", "all", "any", "bulkhead", "default", "me", "none", "null", "platform", "root", "self", "sys", "system", "v1"];
+const RESERVED: &[&str] = &[
+    "admin", "all", "any", "bulkhead", "default", "me", "none", "null", "platform", "root", "self", "sys", "system",
+    "v1",
+];
 
 impl TenantName {
     /// Parses a tenant's name.

@@ -110,7 +110,9 @@ mod tests {
     #[test]
     fn no_default_is_a_grant() {
         let nameless = Grant { tenant: String::new(), ..grant() };
-        for bad in [String::new(), "!".into(), encoded(&Grant::default()), encoded(&nameless), "A".repeat(MAX_GRANT_BYTES + 1)] {
+        for bad in
+            [String::new(), "!".into(), encoded(&Grant::default()), encoded(&nameless), "A".repeat(MAX_GRANT_BYTES + 1)]
+        {
             assert_eq!(decode_grant(bad.as_bytes()).unwrap_err(), BadGrant);
         }
     }

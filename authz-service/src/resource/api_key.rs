@@ -62,7 +62,7 @@ pub(super) fn compile(
 fn lifetime(spec: &ApiKeySpec, problems: &Problems) -> Option<Timestamp> {
     let instant = |at: &At<String>| {
         let refuse = |_: &_| {
-            let message = format!("`{}` is no RFC 3339 instant, as `2026-01-31T12:00:00Z`", at.value.escape_debug());
+            let message = format!("`{}` is no RFC 3339 instant, as `2026-01-31T12:00:00Z`", at.value);
             problems.add(at.place, message);
         };
         at.value.parse::<Timestamp>().inspect_err(refuse).ok()
@@ -90,7 +90,8 @@ fn beside_plan(spec: &ApiKeySpec, limits: &[Limit], of: &Compiled, problems: &Pr
     for limit in limits {
         if of.tenant.plan.limits.iter().any(|other| other.name == limit.name) {
             let message = format!("plan `{}` has a limit `{}` already", of.tenant.plan.name, limit.name);
-            problems.add(spec.limits.as_ref().map_or(spec.tenant.place, |raw| plan::place_of(raw, &limit.name)), message);
+            problems
+                .add(spec.limits.as_ref().map_or(spec.tenant.place, |raw| plan::place_of(raw, &limit.name)), message);
         }
     }
 }

@@ -1,30 +1,40 @@
 //! Trees → typed specs by serde, with places. Unknown fields and broken list entries are noted and passed over, so that one
 //! reading finds them all; `null` is never a value: an emptied list must not widen what it narrowed.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 
 use serde::de::value::StrDeserializer;
 use serde::de::{
-    self, Deserialize, DeserializeSeed, Deserializer, Expected, IntoDeserializer as _, MapAccess, SeqAccess,
+    self, DeserializeOwned, DeserializeSeed, Deserializer, Expected, IntoDeserializer as _, MapAccess, SeqAccess,
     Unexpected, Visitor,
 };
 use serde_saphyr::Spanned;
 
 use super::field::AT;
-use super::problem::{Place, Problems, nearest};
-use super::tree::{self, Node, Value};
+use super::problem::{Place, Problems, nearest, nearest_of};
+use super::tree::{self, Entry, Node, Value};
 
-/// Reads a node as a `T`; `None`: the reason is among the problems.
-pub(super) fn decode<'de, T: Deserialize<'de>>(file: u32, node: &'de Node, problems: &'de Problems) -> Option<T> {
-    let reader = Reader { file, node, problems };
-    match T::deserialize(reader) {
-        Ok(value) => Some(value),
-        Err(fault) => {
-            reader.note(fault);
-            None
+/// How often a node is read again to find what else is wrong with it.
+const ROUNDS: usize = 64;
+
+/// Reads a node as a `T`, without the list entries that are broken; `None`: the reason is among the problems. Serde gives a
+/// mapping up at its first bad field, so the node is read again without the fields that were bad, until none turns up.
+pub(super) fn decode<T: DeserializeOwned>(file: u32, node: &Node, problems: &Problems) -> Option<T> {
+    let bad = RefCell::new(Vec::new());
+    let reader = Reader { file, node, problems, bad: &bad };
+    let read = || T::deserialize(reader).map_err(|fault| reader.note(fault)).ok();
+    let value = read();
+    let mut known = 0;
+    for _ in 0..ROUNDS {
+        let now = bad.borrow().len();
+        if now == known {
+            break;
         }
+        known = now;
+        read();
     }
+    value
 }
 
 /// Why a value is not what its field takes. Goes up to the next list or the document, where it becomes a problem.
@@ -33,12 +43,16 @@ pub(super) fn decode<'de, T: Deserialize<'de>>(file: u32, node: &'de Node, probl
 struct Fault {
     message: String,
     place: Option<Place>,
+    missing: Option<&'static str>,
+    /// It is a problem already, or follows from one.
     noted: bool,
+    /// The field that it came from is passed over from now on.
+    passed: bool,
 }
 
 impl Fault {
     fn new(message: String) -> Self {
-        Self { message, place: None, noted: false }
+        Self { message, place: None, missing: None, noted: false, passed: false }
     }
 
     /// Fixes the place unless a deeper one is known.
@@ -67,7 +81,7 @@ impl de::Error for Fault {
     }
 
     fn missing_field(field: &'static str) -> Self {
-        Self::new(format!("missing field `{field}`"))
+        Self { missing: Some(field), ..Self::new(format!("missing field `{field}`")) }
     }
 }
 
@@ -77,6 +91,8 @@ struct Reader<'de> {
     file: u32,
     node: &'de Node,
     problems: &'de Problems,
+    /// The fields that turned out bad, by the place of their keys.
+    bad: &'de RefCell<Vec<Place>>,
 }
 
 impl<'de> Reader<'de> {
@@ -94,11 +110,22 @@ impl<'de> Reader<'de> {
         Self { node, ..self }
     }
 
-    fn report_unknown(&self, entries: &[(Spanned<String>, Node)], known: &'static [&'static str]) {
-        for (key, _) in entries.iter().filter(|(key, _)| !known.contains(&key.value.as_str())) {
+    /// Notes the unknown fields of a mapping; returns what they were probably meant to be.
+    fn report_unknown(&self, entries: &[Entry], known: &'static [&'static str]) -> Vec<&'static str> {
+        let unknown = entries.iter().map(|(key, _)| key).filter(|key| !known.contains(&key.value.as_str()));
+        let report = |key: &Spanned<String>| {
             let message = format!("unknown field `{}`{}", key.value, nearest(&key.value, known.iter().copied()));
             self.problems.add(tree::place(self.file, key.referenced), message);
-        }
+            nearest_of(&key.value, known.iter().copied())
+        };
+        unknown.filter_map(report).collect()
+    }
+
+    /// Whether a field is missing because its name was misspelled, or because it was bad in an earlier round.
+    fn explains(&self, missing: &'static str, entries: &[Entry], meant: &[&'static str]) -> bool {
+        let bad = self.bad.borrow();
+        let passed = |(key, _): &Entry| key.value == missing && bad.contains(&tree::place(self.file, key.referenced));
+        meant.contains(&missing) || entries.iter().any(passed)
     }
 }
 
@@ -131,8 +158,12 @@ impl<'de> Deserializer<'de> for Reader<'de> {
         visitor: V,
     ) -> Result<V::Value, Fault> {
         let Value::Map(entries) = &self.node.value else { return self.deserialize_any(visitor) };
-        self.report_unknown(entries, known);
-        visitor.visit_map(Fields::new(self, entries, Some(known))).map_err(|fault| fault.at(self.place()))
+        let meant = self.report_unknown(entries, known);
+        visitor.visit_map(Fields::new(self, entries, Some(known))).map_err(|mut fault| {
+            let missing = fault.missing.take();
+            fault.noted |= missing.is_some_and(|missing| self.explains(missing, entries, &meant));
+            fault.at(self.place())
+        })
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -189,7 +220,7 @@ impl<'de> SeqAccess<'de> for Entries<'de> {
         let reader = self.reader.of(node);
         seed.deserialize(reader).map(Some).map_err(|fault| {
             reader.note(fault);
-            Fault { message: String::new(), place: None, noted: true }
+            Fault { noted: true, passed: true, ..Fault::new(String::new()) }
         })
     }
 }
@@ -197,14 +228,19 @@ impl<'de> SeqAccess<'de> for Entries<'de> {
 /// The fields of a mapping that its reader knows.
 struct Fields<'de> {
     reader: Reader<'de>,
-    entries: std::slice::Iter<'de, (Spanned<String>, Node)>,
+    entries: std::slice::Iter<'de, Entry>,
     known: Option<&'static [&'static str]>,
-    value: Option<&'de Node>,
+    current: Option<&'de Entry>,
 }
 
 impl<'de> Fields<'de> {
-    fn new(reader: Reader<'de>, entries: &'de [(Spanned<String>, Node)], known: Option<&'static [&'static str]>) -> Self {
-        Self { reader, entries: entries.iter(), known, value: None }
+    fn new(reader: Reader<'de>, entries: &'de [Entry], known: Option<&'static [&'static str]>) -> Self {
+        Self { reader, entries: entries.iter(), known, current: None }
+    }
+
+    fn wanted(reader: Reader<'de>, known: Option<&'static [&'static str]>, key: &Spanned<String>) -> bool {
+        let place = tree::place(reader.file, key.referenced);
+        known.is_none_or(|known| known.contains(&key.value.as_str())) && !reader.bad.borrow().contains(&place)
     }
 }
 
@@ -212,17 +248,23 @@ impl<'de> MapAccess<'de> for Fields<'de> {
     type Error = Fault;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Fault> {
-        let known = self.known;
-        let wanted = |key: &str| known.is_none_or(|known| known.contains(&key));
-        let Some((key, value)) = self.entries.by_ref().find(|(key, _)| wanted(&key.value)) else { return Ok(None) };
-        self.value = Some(value);
+        let (reader, known) = (self.reader, self.known);
+        self.current = self.entries.by_ref().find(|(key, _)| Self::wanted(reader, known, key));
+        let Some((key, _)) = self.current else { return Ok(None) };
         let key: StrDeserializer<'_, Fault> = key.value.as_str().into_deserializer();
         seed.deserialize(key).map(Some)
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Fault> {
-        let node = self.value.take().ok_or_else(|| Fault::new("a value was read before its key".to_owned()))?;
-        seed.deserialize(self.reader.of(node))
+        let (key, node) = self.current.take().ok_or_else(|| Fault::new("a value was read before its key".to_owned()))?;
+        let reader = self.reader.of(node);
+        seed.deserialize(reader).map_err(|fault| {
+            if !fault.passed {
+                reader.bad.borrow_mut().push(tree::place(reader.file, key.referenced));
+            }
+            reader.note(fault);
+            Fault { noted: true, passed: true, ..Fault::new(String::new()) }
+        })
     }
 }
 

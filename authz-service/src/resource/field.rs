@@ -47,7 +47,7 @@ impl At<String> {
             return Some(text);
         }
         let rule = format!("must be 1 to {greatest} visible ASCII characters without quotes, commas and backslashes");
-        problems.add(self.place, format!("`{}` {rule}", text.escape_debug()));
+        problems.add(self.place, format!("`{}` {rule}", text));
         None
     }
 }
@@ -79,14 +79,20 @@ impl At<Quantity> {
         None
     }
 
-    fn checked(&self, number: Result<u64, QuantityError>, range: RangeInclusive<u64>, problems: &Problems) -> Option<u64> {
+    fn checked(
+        &self,
+        number: Result<u64, QuantityError>,
+        range: RangeInclusive<u64>,
+        problems: &Problems,
+    ) -> Option<u64> {
         match number {
             Ok(number) if range.contains(&number) => return Some(number),
             Ok(_) if *range.end() == u64::MAX => {
                 problems.add(self.place, format!("`{}` is out of range: at least {}", self.value, range.start()));
             }
             Ok(_) => {
-                problems.add(self.place, format!("`{}` is out of range: {} to {}", self.value, range.start(), range.end()));
+                problems
+                    .add(self.place, format!("`{}` is out of range: {} to {}", self.value, range.start(), range.end()));
             }
             Err(error) => problems.add(self.place, error.to_string()),
         }

@@ -62,13 +62,18 @@ pub(super) fn compile(object: &Object<ModelCostSpec>, spec: &ModelCostSpec, prob
     let aliases_good = names.fold(true, |good, alias| good & alias.is_some());
     let gpu_class = spec.gpu_class.label(problems);
     let cost = cost(spec, problems);
-    provenance(spec, problems);
-    Some(Model { name: name.filter(|_| aliases_good)?, cost: cost?, gpu_class: gpu_class?.to_owned() })
+    let since = provenance(spec, problems);
+    Some(Model {
+        name: name.filter(|_| aliases_good)?,
+        cost: cost?,
+        gpu_class: gpu_class?.to_owned(),
+        since: since?,
+    })
 }
 
 fn model_name(name: &At<String>, problems: &Problems) -> Option<ModelName> {
     ModelName::parse(&name.value)
-        .inspect_err(|error| problems.add(name.place, format!("`{}` is no model name: {error}", name.value.escape_debug())))
+        .inspect_err(|error| problems.add(name.place, format!("`{}` is no model name: {error}", name.value)))
         .ok()
 }
 
@@ -116,13 +121,16 @@ fn refused(spec: &ModelCostSpec, error: PricesError, problems: &Problems) {
     problems.add(field.place, message);
 }
 
-/// A price says where it is from and when it was true.
-fn provenance(spec: &ModelCostSpec, problems: &Problems) {
+/// A price says where it is from and when it was true; the latter in seconds since 1970.
+fn provenance(spec: &ModelCostSpec, problems: &Problems) -> Option<i64> {
     if spec.source.value.trim().is_empty() || spec.source.value.len() > 1024 {
         problems.add(spec.source.place, "`source` must be 1 to 1024 bytes: where the numbers are from");
     }
-    let date = &spec.date.value;
-    if date.len() != 10 || date.parse::<jiff::civil::Date>().is_err() {
-        problems.add(spec.date.place, format!("`{}` is no date: write YYYY-MM-DD", date.escape_debug()));
+    let text = &spec.date.value;
+    let date = text.parse::<jiff::civil::Date>().ok().filter(|_| text.len() == 10);
+    let midnight = date.and_then(|date| date.to_zoned(jiff::tz::TimeZone::UTC).ok());
+    if midnight.is_none() {
+        problems.add(spec.date.place, format!("`{text}` is no date: write YYYY-MM-DD"));
     }
+    midnight.map(|midnight| midnight.timestamp().as_second())
 }

@@ -14,9 +14,10 @@ pub(super) struct Names<T> {
 }
 
 impl<T> Names<T> {
-    /// No names yet. `kind` is the word that messages use.
-    pub(super) fn new(kind: &'static str) -> Self {
-        Self { kind, by_name: BTreeMap::new(), complete: true }
+    /// No names yet. `kind` is the word that messages use; where not every resource could be read, nothing is said about
+    /// unknown names.
+    pub(super) fn new(kind: &'static str, complete: bool) -> Self {
+        Self { kind, by_name: BTreeMap::new(), complete }
     }
 
     /// Declares a name; `None`: its resource is a problem already, so references to it are none.
@@ -30,17 +31,11 @@ impl<T> Names<T> {
         }
     }
 
-    /// Some of the names cannot be known: nothing is said about unknown ones.
-    pub(super) fn incomplete(&mut self) {
-        self.complete = false;
-    }
-
     /// What a reference leads to; `None`: the reason is among the problems.
     pub(super) fn find(&self, wanted: &At<String>, problems: &Problems) -> Option<&T> {
         if self.complete && !self.by_name.contains_key(&wanted.value) {
             let hint = nearest(&wanted.value, self.by_name.keys().map(String::as_str));
-            let name = wanted.value.escape_debug();
-            problems.add(wanted.place, format!("{} `{name}` does not exist{hint}", self.kind));
+            problems.add(wanted.place, format!("{} `{}` does not exist{hint}", self.kind, wanted.value));
         }
         self.get(&wanted.value)
     }

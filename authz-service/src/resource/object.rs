@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::api_key::ApiKeySpec;
 use super::decode::decode;
@@ -32,11 +32,15 @@ pub(super) struct Object<S> {
     pub(super) folder: String,
     /// `spec`; `None`: a problem already.
     pub(super) spec: Option<S>,
+    /// Nothing of `spec` was passed over.
+    pub(super) whole: bool,
 }
 
 /// The resources of a set by kind, in the order of their files.
 #[derive(Debug, Default)]
 pub(super) struct Objects {
+    /// Documents whose kind or name could not be read: nobody knows what they would have declared.
+    pub(super) unread: bool,
     pub(super) tenants: Vec<Object<TenantSpec>>,
     pub(super) plans: Vec<Object<PlanSpec>>,
     pub(super) models: Vec<Object<ModelCostSpec>>,
@@ -70,7 +74,11 @@ struct RawMetadata {
 impl Objects {
     /// Takes one document in.
     pub(super) fn read(&mut self, file: u32, document: &Node, problems: &Problems) {
-        let Some(raw) = decode::<RawObject>(file, document, problems) else { return };
+        let raw = decode::<RawObject>(file, document, problems);
+        let (Some(raw), Some(spec)) = (raw, field(document, "spec")) else {
+            self.unread = true;
+            return;
+        };
         if raw.api_version.value != API_VERSION {
             let message = format!("unknown apiVersion `{}`, expected `{API_VERSION}`", raw.api_version.value);
             problems.add(raw.api_version.place, message);
@@ -78,7 +86,6 @@ impl Objects {
         if let Some(status) = &raw.status {
             problems.add(status.place, "`status` is written by the service alone, never in a file");
         }
-        let Some(spec) = field(document, "spec") else { return };
         raw.metadata.name.label(problems);
         let folder = problems.path(file).rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
         let envelope = Envelope { kind: raw.kind, metadata: raw.metadata, folder, file, spec, problems };
@@ -90,7 +97,11 @@ impl Objects {
             "Role" => self.roles.push(envelope.cluster()),
             "ApiKey" => self.keys.push(envelope.namespaced()),
             "TenantPolicy" => problems.add(envelope.kind.place, "kind `TenantPolicy` is not served by this version yet"),
-            other => problems.add(envelope.kind.place, format!("unknown kind `{other}`{}", nearest(other, KINDS))),
+            other => {
+                let message = format!("unknown kind `{}`{}", other, nearest(other, KINDS));
+                problems.add(envelope.kind.place, message);
+                self.unread = true;
+            }
         }
     }
 }
@@ -105,15 +116,15 @@ struct Envelope<'a> {
     problems: &'a Problems,
 }
 
-impl<'a> Envelope<'a> {
-    fn cluster<S: Deserialize<'a>>(self) -> Object<S> {
+impl Envelope<'_> {
+    fn cluster<S: DeserializeOwned>(self) -> Object<S> {
         if let Some(namespace) = &self.metadata.namespace {
             self.problems.add(namespace.place, format!("a `{}` has no namespace", self.kind.value));
         }
         self.object()
     }
 
-    fn namespaced<S: Deserialize<'a>>(self) -> Object<S> {
+    fn namespaced<S: DeserializeOwned>(self) -> Object<S> {
         match &self.metadata.namespace {
             Some(namespace) => drop(namespace.label(self.problems)),
             None => self.problems.add(self.metadata.name.place, format!("a `{}` needs a `namespace`", self.kind.value)),
@@ -121,9 +132,11 @@ impl<'a> Envelope<'a> {
         self.object()
     }
 
-    fn object<S: Deserialize<'a>>(self) -> Object<S> {
+    fn object<S: DeserializeOwned>(self) -> Object<S> {
+        let before = self.problems.count();
         let spec = decode(self.file, self.spec, self.problems);
-        Object { name: self.metadata.name, namespace: self.metadata.namespace, folder: self.folder, spec }
+        let whole = before == self.problems.count();
+        Object { name: self.metadata.name, namespace: self.metadata.namespace, folder: self.folder, spec, whole }
     }
 }
 

@@ -79,26 +79,36 @@ impl Problems {
         self.found.into_inner().into_iter().collect()
     }
 
-    fn put(&self, problem: Problem) {
+    /// One line, whatever the files held.
+    fn put(&self, mut problem: Problem) {
+        for text in [&mut problem.file, &mut problem.message] {
+            if text.contains(char::is_control) {
+                *text = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+            }
+        }
         self.found.borrow_mut().insert(problem);
     }
 }
 
-/// `, did you mean `x`?` with the nearest known name, or the known names where none is near.
+/// `, did you mean `x`?` with the nearest known name, or the known names where none is near and they are few.
 pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let known: Vec<&str> = known.into_iter().collect();
-    let distance = |name: &str| strsim::osa_distance(&word.to_lowercase(), &name.to_lowercase());
-    let near = known.iter().map(|name| (distance(name), *name)).min();
-    match near {
-        Some((distance, name)) if distance <= (name.chars().count() / 3).max(2) && distance < name.chars().count() => {
-            format!(", did you mean `{name}`?")
-        }
-        Some(_) if known.len() <= 12 => {
+    match nearest_of(word, known.iter().copied()) {
+        Some(name) => format!(", did you mean `{name}`?"),
+        None if known.is_empty() || known.len() > 16 => String::new(),
+        None => {
             let listed: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
             format!(", known: {}", listed.join(", "))
         }
-        _ => String::new(),
     }
+}
+
+/// The known name that a word was probably meant to be.
+pub(super) fn nearest_of<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let word = word.to_lowercase();
+    let far = |name: &str| (name.chars().count() / 3).max(2).min(name.chars().count().saturating_sub(1));
+    let near = known.into_iter().map(|name| (strsim::osa_distance(&word, &name.to_lowercase()), name)).min();
+    near.filter(|(distance, name)| *distance <= far(name)).map(|(_, name)| name)
 }
 
 #[cfg(test)]
@@ -112,9 +122,9 @@ mod tests {
         problems.add(Place { file, line: 10, column: 3 }, "second");
         problems.add(Place { file, line: 9, column: 3 }, "first");
         problems.add(Place { file, line: 9, column: 3 }, "first");
-        problems.add_file("a", "whole");
+        problems.add_file("a", "who\nle");
         let lines: Vec<String> = problems.into_vec().iter().map(Problem::to_string).collect();
-        assert_eq!(lines, ["a: whole", "a/b.yaml:9:3: first", "a/b.yaml:10:3: second"]);
+        assert_eq!(lines, ["a: who\u{fffd}le", "a/b.yaml:9:3: first", "a/b.yaml:10:3: second"]);
     }
 
     #[test]

@@ -120,7 +120,7 @@ fn served(raw: &Each<RawServed>, known: &Names<Arc<Model>>, problems: &Problems)
 fn upstream_path<'a>(path: &'a At<String>, problems: &Problems) -> Option<&'a str> {
     let canonical = matches!(check_path(&path.value), Ok((checked, None)) if checked == path.value);
     if !canonical {
-        let message = format!("`{}` is no canonical path without a query", path.value.escape_debug());
+        let message = format!("`{}` is no canonical path without a query", path.value);
         problems.add(path.place, message);
     }
     canonical.then_some(path.value.as_str())
@@ -164,14 +164,15 @@ impl Endpoints {
         let refuse = |message: String| problems.add(place.unwrap_or_default(), message);
         let template = match PathTemplate::parse(path) {
             Ok(template) => template,
-            Err(error) => return refuse(format!("`{}` is no path template: {error}", path.escape_debug())),
+            Err(error) => return refuse(format!("`{}` is no path template: {error}", path)),
         };
         let same = |endpoint: &Endpoint| endpoint.template.as_str() == path && endpoint.kind == kind;
         if self.0.iter().any(|(endpoint, _)| same(endpoint)) {
             return;
         }
         for (other, first) in self.0.iter().filter(|(other, _)| other.template.overlaps(&template)) {
-            let first = first.map_or("the service's own".to_owned(), |at| format!("{}:{}", problems.path(at.file), at.line));
+            let first =
+                first.map_or("the service's own".to_owned(), |at| format!("{}:{}", problems.path(at.file), at.line));
             let other = other.template.as_str();
             refuse(format!("path `{path}` and path `{other}` ({first}) match the same requests with different claims"));
         }

@@ -20,16 +20,14 @@ use crate::registry::{Issuer, KeyTerms, Model, Plan, Provider, Registry};
 pub(super) fn compile(objects: &Objects, origin: &mut Origin<'_>, problems: &Problems) -> Registry {
     let models = models(objects, problems);
     let plans = plans(objects, problems);
+    let before = problems.count();
     let (providers, endpoints) = providers(objects, &models, origin, problems);
-    served(objects, &models, &providers, problems);
+    let providers_whole = !objects.unread && objects.providers.iter().all(|one| one.whole) && before == problems.count();
+    if providers_whole {
+        served(objects, &models, &providers, problems);
+    }
     let roles = roles(objects, &models, problems);
-    let known = Known {
-        plans: &plans,
-        models: &models,
-        roles: &roles,
-        providers: &providers,
-        providers_whole: providers.iter().count() == objects.providers.len() && models.iter().count() > 0,
-    };
+    let known = Known { plans: &plans, models: &models, roles: &roles, providers: &providers, providers_whole };
     let tenants = tenants(objects, &known, problems);
     role_owners(&roles, &tenants, problems);
     let issuers = issuers(objects, &tenants, &roles, origin, problems);
@@ -40,20 +38,20 @@ pub(super) fn compile(objects: &Objects, origin: &mut Origin<'_>, problems: &Pro
         models: models.iter().filter_map(|(name, _, model)| Some((ModelName::parse(name).ok()?, Arc::clone(model)))).collect(),
         providers: providers.iter().map(|(_, _, provider)| Arc::clone(provider)).collect(),
         endpoints: endpoints.into_vec(),
+        extra_fields: providers.iter().flat_map(|(_, _, provider)| provider.extra_fields.clone()).collect(),
         keys,
         issuers,
     }
 }
 
 fn models(objects: &Objects, problems: &Problems) -> Names<Arc<Model>> {
-    let mut resources = Names::new("ModelCost");
-    let mut names = Names::new("model");
+    let whole = !objects.unread && objects.models.iter().all(|object| object.whole);
+    let mut resources: Names<()> = Names::new("ModelCost", true);
+    let mut names = Names::new("model", whole);
     for object in &objects.models {
+        let first = resources.get(&object.name.value).is_none();
         resources.declare(&object.name, Some(()), problems);
-        let Some(spec) = &object.spec else {
-            names.incomplete();
-            continue;
-        };
+        let Some(spec) = object.spec.as_ref().filter(|_| first) else { continue };
         let model = model_cost::compile(object, spec, problems).map(Arc::new);
         for name in spec.names(object) {
             names.declare(name, model.clone(), problems);
@@ -63,7 +61,7 @@ fn models(objects: &Objects, problems: &Problems) -> Names<Arc<Model>> {
 }
 
 fn plans(objects: &Objects, problems: &Problems) -> Names<Arc<Plan>> {
-    each("plan", &objects.plans, problems, |object, spec| plan::compile(&object.name.value, spec, problems).map(Arc::new))
+    each(objects, "plan", &objects.plans, problems, |object, spec| plan::compile(&object.name.value, spec, problems).map(Arc::new))
 }
 
 fn providers(
@@ -76,17 +74,14 @@ fn providers(
     for object in &objects.providers {
         endpoints.add_provider(object, problems);
     }
-    let names = each("provider", &objects.providers, problems, |object, spec| {
+    let names = each(objects, "provider", &objects.providers, problems, |object, spec| {
         provider::compile(object, spec, models, origin, problems).map(Arc::new)
     });
     (names, endpoints)
 }
 
-/// Each model has a provider; where some could not be read, nobody knows.
+/// Each model has a provider.
 fn served(objects: &Objects, models: &Names<Arc<Model>>, providers: &Names<Arc<Provider>>, problems: &Problems) {
-    if providers.iter().count() != objects.providers.len() {
-        return;
-    }
     for object in &objects.models {
         let Some(name) = object.spec.as_ref().and_then(|spec| spec.names(object).next()) else { continue };
         let Some(model) = models.get(&name.value) else { continue };
@@ -97,11 +92,11 @@ fn served(objects: &Objects, models: &Names<Arc<Model>>, providers: &Names<Arc<P
 }
 
 fn roles(objects: &Objects, models: &Names<Arc<Model>>, problems: &Problems) -> Names<Role> {
-    each("role", &objects.roles, problems, |_, spec| Some(role::compile(spec, models, problems)))
+    each(objects, "role", &objects.roles, problems, |_, spec| Some(role::compile(spec, models, problems)))
 }
 
 fn tenants(objects: &Objects, known: &Known<'_>, problems: &Problems) -> Names<Compiled> {
-    each("tenant", &objects.tenants, problems, |object, spec| tenant::compile(object, spec, known, problems))
+    each(objects, "tenant", &objects.tenants, problems, |object, spec| tenant::compile(object, spec, known, problems))
 }
 
 fn role_owners(roles: &Names<Role>, tenants: &Names<Compiled>, problems: &Problems) {
@@ -140,7 +135,7 @@ fn keys(
     roles: &Names<Role>,
     problems: &Problems,
 ) -> HashMap<String, Arc<KeyTerms>> {
-    let names = each("key", &objects.keys, problems, |object, spec| {
+    let names = each(objects, "key", &objects.keys, problems, |object, spec| {
         api_key::compile(object, spec, tenants, models, roles, problems).map(Arc::new)
     });
     names.iter().map(|(id, _, terms)| (id.to_owned(), Arc::clone(terms))).collect()
@@ -148,12 +143,13 @@ fn keys(
 
 /// Compiles and declares the resources of one kind.
 fn each<S, T>(
+    all: &Objects,
     kind: &'static str,
     objects: &[Object<S>],
     problems: &Problems,
     mut compile: impl FnMut(&Object<S>, &S) -> Option<T>,
 ) -> Names<T> {
-    let mut names = Names::new(kind);
+    let mut names = Names::new(kind, !all.unread);
     for object in objects {
         let name: &At<String> = &object.name;
         let value = object.spec.as_ref().and_then(|spec| compile(object, spec));

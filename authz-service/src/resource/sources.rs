@@ -83,6 +83,7 @@ impl<'a> Origin<'a> {
         let mut walk = Walk { root: PathBuf::new(), seen: BTreeSet::new(), bytes: 0, read: BTreeMap::new(), problems };
         match dir.canonicalize() {
             Ok(root) => {
+                walk.seen.insert(root.clone());
                 walk.root = root;
                 walk.folder(dir, "", 0);
             }
@@ -120,11 +121,11 @@ impl<'a> Origin<'a> {
             (None, Some(kept)) => kept.jwks.get(&path).cloned().ok_or_else(|| format!("`{name}` was not kept"))?,
             (None, None) => {
                 let root = self.dir.canonicalize().map_err(|error| reason(&error))?;
-                let canonical = self.dir.join(&path).canonicalize().map_err(|error| format!("`{name}`: {}", reason(&error)))?;
+                let canonical = self.dir.join(&path).canonicalize().map_err(|error| format!("`{name}` {}", reason(&error)))?;
                 if !canonical.starts_with(root) {
                     return Err(format!("`{name}` leads out of the directory"));
                 }
-                read_text(&canonical, MAX_JWKS_BYTES).map_err(|error| format!("`{name}`: {error}"))?
+                read_text(&canonical, MAX_JWKS_BYTES).map_err(|error| format!("`{name}` {error}"))?
             }
         };
         self.read.jwks.insert(path, text.clone());

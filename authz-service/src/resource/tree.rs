@@ -4,6 +4,7 @@
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::{DefaultMessageFormatter, Location, MergeKeyPolicy, MessageFormatter, Spanned};
 
 use super::problem::{Place, Problems};
@@ -29,8 +30,11 @@ pub(super) enum Value {
     /// A sequence.
     List(Vec<Node>),
     /// A mapping in the order of the file; its keys differ.
-    Map(Vec<(Spanned<String>, Node)>),
+    Map(Vec<Entry>),
 }
+
+/// A field of a mapping.
+pub(super) type Entry = (Spanned<String>, Node);
 
 /// Nesting beyond this is refused.
 const MAX_DEPTH: usize = 32;
@@ -73,14 +77,14 @@ fn options() -> serde_saphyr::Options {
 fn message(error: &serde_saphyr::Error) -> String {
     match error.without_snippet() {
         serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => format!("field `{key}` is written twice"),
+        serde_saphyr::Error::Budget { breach: BudgetBreach::Anchors { .. } | BudgetBreach::Aliases { .. }, .. } => {
+            "anchors and aliases are not accepted: what is written is what holds".to_owned()
+        }
         serde_saphyr::Error::MergeKeyNotAllowed { .. } => "merge keys (`<<`) are not accepted".to_owned(),
         serde_saphyr::Error::NonFiniteFloat { value, .. } => {
             format!("`{value}` reads as a number that is no integer: put it in quotes if it is a text")
         }
-        other => {
-            let text = DefaultMessageFormatter.format_message(other).escape_debug().to_string();
-            format!("not valid YAML: {text}")
-        }
+        other => format!("not valid YAML: {}", DefaultMessageFormatter.format_message(other)),
     }
 }
 
@@ -166,17 +170,19 @@ mod tests {
         let Value::List(items) = &list.value else { panic!("{list:?}") };
         assert_eq!((items[0].referenced.line(), items[0].referenced.column()), (7, 5));
         let Value::Map(inner) = &items[0].value else { panic!("{items:?}") };
-        assert!(matches!(&inner[0].1.value, Value::List(words) if matches!(&words[0].value, Value::Text(no) if no == "no")));
+        assert!(
+            matches!(&inner[0].1.value, Value::List(words) if matches!(&words[0].value, Value::Text(no) if no == "no"))
+        );
     }
 
     #[test]
     fn what_is_no_plain_yaml_is_refused_and_the_rest_is_read() {
         for (text, want) in [
             ("a: 1\nb: 2\na: 3\n---\nc: 1\n", "f.yaml:3:1: field `a` is written twice"),
-            ("a: &x 1\nb: *x\n", "f.yaml:1:4: not valid YAML: "),
+            ("a: &x 1\nb: *x\n", "f.yaml:1:7: anchors and aliases are not accepted"),
             ("a: 1\n<<: {b: 2}\n", "f.yaml:2:1: merge keys (`<<`) are not accepted"),
             ("a: [1\nb: 2\n", "f.yaml:2:2: not valid YAML: "),
-            ("a:\n\t- 1\n", "f.yaml:2:1: not valid YAML: "),
+            ("a:\n\t- 1\n", "f.yaml:2:2: not valid YAML: tabs"),
             ("id: 1234567e1234\n", "f.yaml:1:5: `1234567e1234` reads as a number that is no integer: put it in quotes"),
             (&format!("a: {}{}\n", "[".repeat(40), "]".repeat(40)), "f.yaml:1:"),
         ] {

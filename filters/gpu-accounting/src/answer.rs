@@ -21,6 +21,7 @@ pub enum ResponseStep {
 pub(crate) struct Answer {
     status: u16,
     meter: Meter,
+    read: bool,
     ended: bool,
 }
 
@@ -44,12 +45,17 @@ impl Answer {
         } else {
             ResponseStep::Continue { remove_content_length: hide }
         };
-        (Self { status, meter: Meter::new(dialect, framing, hide), ended: false }, step)
+        let read = metered && framing != Framing::Opaque;
+        (Self { status, meter: Meter::new(dialect, framing, hide), read, ended: false }, step)
     }
 
     pub(crate) fn push(&mut self, chunk: &[u8], end: bool) -> Passed {
         self.ended |= end;
         self.meter.push(chunk, end)
+    }
+
+    pub(crate) fn is_read(&self) -> bool {
+        self.read
     }
 
     pub(crate) fn status(&self) -> u16 {

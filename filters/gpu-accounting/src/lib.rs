@@ -5,6 +5,7 @@
 //! what, and no phase that fails to come can make a request free: without proof that nothing was sent, it was sent.
 
 mod answer;
+pub mod outbox;
 mod outcome;
 mod request;
 
@@ -61,6 +62,20 @@ impl Accounting {
         self.request.rewrite(body)
     }
 
+    /// Whether the body is edited: only then must its bytes be looked at.
+    #[must_use]
+    pub fn edits_body(&self) -> bool {
+        self.request.edits_body()
+    }
+
+    /// The end of a request body that is not edited, by its length alone.
+    ///
+    /// # Errors
+    /// [`gateway_core::denial::Code::Internal`] when it is not the body that was checked.
+    pub fn untouched_body(&self, bytes: usize) -> Result<(), Denial> {
+        self.request.untouched(bytes)
+    }
+
     /// Something of the request went on towards the router: from here on it counts as sent, unless Envoy says that
     /// nothing reached an upstream.
     pub fn sent(&mut self) {
@@ -78,6 +93,12 @@ impl Accounting {
         let (answer, step) = Answer::begin(self.dialect, self.hide_usage, status, content_type, content_encoding);
         self.answer = Some(answer);
         step
+    }
+
+    /// Whether chunks of the answer must be looked at; otherwise an empty one with `end` at the end will do.
+    #[must_use]
+    pub fn reads_answer(&self) -> bool {
+        self.answer.as_ref().is_some_and(Answer::is_read)
     }
 
     /// A chunk of the response body; trailers are an empty chunk with `end`.

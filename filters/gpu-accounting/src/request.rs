@@ -34,6 +34,17 @@ impl Request {
         self.announced.map(AnnouncedLength)
     }
 
+    pub(crate) fn edits_body(&self) -> bool {
+        !self.edits.edits.is_empty()
+    }
+
+    pub(crate) fn untouched(&self, bytes: usize) -> Result<(), Denial> {
+        if self.edits_body() || bytes as u64 != self.edits.body_bytes {
+            return Err(internal(format!("the body has {bytes} bytes, the checked one had {}", self.edits.body_bytes)));
+        }
+        Ok(())
+    }
+
     pub(crate) fn rewrite(&self, body: &[u8]) -> Result<Option<Rewritten>, Denial> {
         let edited = edits::apply(&self.edits, body).map_err(|error| internal(error.to_string()))?;
         if self.edits.edits.is_empty() {

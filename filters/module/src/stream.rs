@@ -9,10 +9,9 @@ use std::rc::Rc;
 
 use gateway_core::denial::{Code, Denial};
 use gateway_core::gate::{Outcome, Refusal, Settlement};
-use gateway_core::meter::Passed;
 use gateway_core::wire;
 use gpu_accounting::outbox::Outbox;
-use gpu_accounting::{Accounting, ResponseStep, StreamEnd};
+use gpu_accounting::{Accounting, Passed, ResponseStep, StreamEnd};
 use header_hardening::HeaderEdit;
 use prost::Message as _;
 use proxy_wasm::traits::{Context, HttpContext};
@@ -41,7 +40,6 @@ enum Phase {
 struct Granted {
     held: Held,
     accounting: Accounting,
-    started_ms: u64,
     body: Body,
     body_size: usize,
     refused: Option<Denial>,
@@ -63,8 +61,11 @@ impl Stream {
         let now_ms = host::now_ms();
         let decision = host::ext_authz(wire::DECISION);
         let grant = host::ext_authz(wire::GRANT);
-        let (method, authority, path) =
-            (host::request_header(Read::Method), host::request_header(Read::Authority), host::request_header(Read::Path));
+        let (method, authority, path) = (
+            host::request_header(Read::Method),
+            host::request_header(Read::Authority),
+            host::request_header(Read::Path),
+        );
         let claim = host::request_header(Read::Claim(&config.claim_header));
         let held = TenantContext::admit(&Arrival {
             decision: decision.as_deref(),
@@ -76,7 +77,7 @@ impl Stream {
             claims_seen: usize::from(claim.is_some()),
             now_ms,
         })?;
-        let accounting = Accounting::new(&held.grant);
+        let mut accounting = Accounting::new(&held.grant, now_ms);
         let text = if held.grant.data_endpoint { held.text()? } else { String::new() };
         for edit in header_hardening::request_plan(&held.grant, &text, host::REQUEST_REMOVALS) {
             match edit {
@@ -85,10 +86,11 @@ impl Stream {
             }
         }
         if let Some(length) = accounting.request_length() {
-            host::set_request_header("content-length", &length.to_string());
+            host::set_request_header("content-length", &length.bytes().to_string());
         }
         self.outbox.borrow_mut().hold(&held.grant.id);
-        let granted = Granted { held, accounting, started_ms: now_ms, body: Body::Awaited, body_size: 0, refused: None };
+        accounting.sent();
+        let granted = Granted { held, accounting, body: Body::Awaited, body_size: 0, refused: None };
         self.phase = Phase::Granted(Box::new(granted));
         Ok(())
     }
@@ -113,7 +115,6 @@ impl Stream {
                     host::replace_request_body(rewritten.body());
                 }
                 granted.body = Body::Gone;
-                granted.accounting.sent();
                 Action::Continue
             }
             Err(denial) => self.refuse(denial),
@@ -144,8 +145,8 @@ impl Stream {
         let step = granted.accounting.response_head(status, first("content-type"), first("content-encoding"));
         match step {
             ResponseStep::Deny(denial) => return Err(denial),
-            ResponseStep::DropLength => host::remove_response_header("content-length"),
-            ResponseStep::Pass => {}
+            ResponseStep::Continue { remove_content_length: true } => host::remove_response_header("content-length"),
+            ResponseStep::Continue { remove_content_length: false } => {}
         }
         let names: Vec<&str> = headers.iter().map(|(name, _)| name.as_str()).collect();
         for edit in header_hardening::response_plan(&granted.held.grant, &names) {
@@ -173,8 +174,13 @@ impl Stream {
             };
             outbox.settle(&grant.id, settlement);
         } else if host::ext_authz(wire::DENIAL).is_none() {
-            let refusal =
-                Refusal { request_id: host::request_id(), status, details, denial: denial.to_owned(), ..Refusal::default() };
+            let refusal = Refusal {
+                request_id: host::request_id(),
+                status,
+                details,
+                denial: denial.to_owned(),
+                ..Refusal::default()
+            };
             outbox.refuse(refusal, host::now_ms());
         }
     }
@@ -185,11 +191,11 @@ impl Stream {
             code_details: host::code_details(),
             response_flags: host::response_flags(),
             status: host::response_code(),
-            duration_ms: host::now_ms().saturating_sub(granted.started_ms),
+            now_ms: host::now_ms(),
             denial: granted.refused.map(|denial| denial.code.row().code),
-            signed: granted.held.signed,
+            signed: granted.held.signed.to_vec(),
         };
-        outbox.settle(&id, granted.accounting.settle(end));
+        outbox.settle(&id, granted.accounting.settle(&end));
     }
 }
 
@@ -229,10 +235,20 @@ impl HttpContext for Stream {
 
     fn on_http_response_body(&mut self, size: usize, end: bool) -> Action {
         let Phase::Granted(granted) = &mut self.phase else { return Action::Continue };
-        if granted.refused.is_none() & granted.accounting.metered() {
-            if let Passed::Replaced(chunk) = granted.accounting.response_body(&host::response_chunk(size), end) {
-                host::replace_response_chunk(size, &chunk);
-            }
+        if granted.refused.is_some() {
+            return Action::Continue;
+        }
+        let chunk = if granted.accounting.reads_answer() { host::response_chunk(size) } else { Vec::new() };
+        if let Passed::Replaced(chunk) = granted.accounting.response_body(&chunk, end) {
+            host::replace_response_chunk(size, &chunk);
+        }
+        Action::Continue
+    }
+
+    fn on_http_response_trailers(&mut self, _count: usize) -> Action {
+        if let Phase::Granted(granted) = &mut self.phase {
+            // Held bytes went with the last chunk that was whole; a cut event has nowhere to go any more.
+            let _ = granted.accounting.response_body(&[], true);
         }
         Action::Continue
     }

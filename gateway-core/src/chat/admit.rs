@@ -1,8 +1,10 @@
 //! Admission of a request that was read: what is reserved for it, and the edits that hold it to that.
 //!
-//! Never changes a byte beyond the model's name, the output limits and `stream_options.include_usage`.
+//! Never changes a byte beyond the model's name, the output limits and `stream_options.include_usage`; never leaves
+//! an output limit that the provider does not read.
 
 use std::fmt::Write as _;
+use std::ops::Range;
 
 use super::fields::StreamOptions;
 use super::{ChatRequest, OutputLimitField};
@@ -29,7 +31,7 @@ pub struct AdmitTerms<'a> {
     pub choices_cap: u64,
     /// Reserve the estimate of the input and a quarter of the output limit, not the worst case.
     pub reserve_estimate: bool,
-    /// The field by which the provider bounds its output.
+    /// The field by which the provider bounds its output; the other one does not stay in the body.
     pub output_limit: OutputLimitField,
 }
 
@@ -42,7 +44,7 @@ pub struct Admission {
     pub reserved: Cost,
     /// Tokens that the prompt likely has.
     pub input_estimate: u64,
-    /// Most output tokens of one choice.
+    /// Most output tokens of one choice: what the edited body's one limit says.
     pub output_bound: u64,
     /// Whether the answer is a stream.
     pub stream: bool,
@@ -52,7 +54,7 @@ pub struct Admission {
 
 /// Edits in the making: fields that go in front of the root's first key, and the others.
 #[derive(Default)]
-struct Splices {
+pub(super) struct Splices {
     front: String,
     edits: Vec<BodyEdit>,
 }
@@ -87,11 +89,6 @@ impl ChatRequest {
         })
     }
 
-    /// Most output tokens of one choice: the larger limit holds where a server reads only one of two.
-    fn output_bound(&self, cap: u64) -> u64 {
-        self.max_tokens.max(self.max_completion_tokens).unwrap_or(cap).min(cap)
-    }
-
     fn reserved(&self, terms: &AdmitTerms<'_>, output_bound: u64) -> Result<Cost, PriceError> {
         let each = if terms.reserve_estimate { output_bound.div_ceil(ESTIMATED_PART) } else { output_bound };
         let output = each.checked_mul(self.n).ok_or(PriceError::Overflow)?;
@@ -105,7 +102,7 @@ impl ChatRequest {
     fn edits(&self, terms: &AdmitTerms<'_>) -> BodyEdits {
         let mut splices = Splices::default();
         self.set_model(terms.upstream_model, &mut splices);
-        self.clamp_output(terms, &mut splices);
+        self.limit_output(terms, &mut splices);
         if self.stream {
             self.include_usage(&mut splices);
         }
@@ -118,28 +115,6 @@ impl ChatRequest {
             (Some(model), _) if model.as_str() == upstream_model => {}
             (_, Some(place)) => splices.replace(place, value),
             (_, None) => splices.insert("model", &value),
-        }
-    }
-
-    fn clamp_output(&self, terms: &AdmitTerms<'_>, splices: &mut Splices) {
-        let limits = [
-            (OutputLimitField::MaxTokens, self.max_tokens, &self.places.max_tokens),
-            (OutputLimitField::MaxCompletionTokens, self.max_completion_tokens, &self.places.max_completion_tokens),
-        ];
-        let unbounded = limits.iter().all(|(_, limit, _)| limit.is_none());
-        for (field, limit, place) in limits {
-            let cap = terms.output_cap;
-            match (limit, place) {
-                (Some(limit), Some(place)) if limit > cap => splices.replace(place, cap.to_string()),
-                // `null`: a second key beside it would be read by some and not by others.
-                (None, Some(place)) if unbounded && field == terms.output_limit => {
-                    splices.replace(place, cap.to_string())
-                }
-                (None, None) if unbounded && field == terms.output_limit => {
-                    splices.insert(field.as_str(), &cap.to_string());
-                }
-                _ => {}
-            }
         }
     }
 
@@ -158,12 +133,12 @@ impl ChatRequest {
 }
 
 impl Splices {
-    fn replace(&mut self, place: &std::ops::Range<usize>, value: impl Into<Vec<u8>>) {
+    pub(super) fn replace(&mut self, place: &Range<usize>, value: impl Into<Vec<u8>>) {
         self.edits.push(splice(place.start, place.len(), value));
     }
 
     /// The root always has a key of its own behind it: `messages`.
-    fn insert(&mut self, field: &str, value: &str) {
+    pub(super) fn insert(&mut self, field: &str, value: &str) {
         // Writing to a String cannot fail.
         let _ = write!(self.front, r#""{field}":{value},"#);
     }
@@ -172,7 +147,8 @@ impl Splices {
         if !self.front.is_empty() {
             self.edits.push(splice(open, 0, self.front));
         }
-        self.edits.sort_unstable_by_key(|edit| edit.offset);
+        // What goes in front of the first key stands before that key's own removal.
+        self.edits.sort_unstable_by_key(|edit| (edit.offset, edit.remove));
         BodyEdits { body_bytes: body_bytes as u64, edits: self.edits }
     }
 }

@@ -30,6 +30,8 @@ pub(super) struct RawFields<'de> {
     pub(super) service_tier: Option<&'de str>,
     /// Whether there were any.
     pub(super) messages: bool,
+    /// The fields beyond OpenAI's.
+    pub(super) extra: Vec<String>,
 }
 
 /// What is done with a root field.
@@ -47,6 +49,8 @@ enum Field {
     Prompt,
     /// The client chooses keys in it.
     Free,
+    /// The same, and some provider alone takes it.
+    Extra,
     /// Checked as JSON.
     Plain,
 }
@@ -99,7 +103,7 @@ impl<'de> Root<'_, 'de> {
         }
         let known = FIELDS.iter().map(|(name, _)| *name).find(|name| nearly(name));
         if known.is_none() && self.extra_fields.contains(key) {
-            return Ok(Field::Free);
+            return Ok(Field::Extra);
         }
         match known.or_else(|| self.extra_fields.iter().map(String::as_str).find(|name| nearly(name))) {
             Some(name) => {
@@ -116,6 +120,9 @@ impl<'de> Root<'_, 'de> {
         fields: &mut RawFields<'de>,
     ) -> Result<(), A::Error> {
         let field = self.look_up(&key).map_err(|denial| self.scan.refuse(denial))?;
+        if field == Field::Extra {
+            fields.extra.push(key.clone().into_owned());
+        }
         self.scan.field = Some(key.clone());
         self.scan.key(key);
         let slot = match field {
@@ -123,7 +130,7 @@ impl<'de> Root<'_, 'de> {
                 fields.messages = true;
                 return map.next_value_seed(Messages { scan: self.scan });
             }
-            Field::Prompt | Field::Free | Field::Plain => {
+            Field::Prompt | Field::Free | Field::Extra | Field::Plain => {
                 let twins = if field == Field::Plain { Twins::AnyCase } else { Twins::Exact };
                 let value = Value { scan: self.scan, depth: 2, text: field == Field::Prompt, twins };
                 return map.next_value_seed(value).map(|_| ());

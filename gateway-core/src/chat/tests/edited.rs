@@ -22,19 +22,11 @@ fn edits_are_the_least_that_hold_the_request() {
     for (terms, body, want) in [
         (&new, "{M}", r#"{L,"max_completion_tokens":100,M}"#),
         (&old, " { M } ", r#" {L,"max_tokens":100, M } "#),
-        (&new, r#"{M,L,"max_tokens":100}"#, ""),
-        (&new, r#"{M,"model":"ll\u0061ma","max_tokens":7}"#, ""),
-        (&new, r#"{M,"model" : "gpt" ,"max_tokens":7}"#, r#"{M,"model" : "llama" ,"max_tokens":7}"#),
-        (&new, r#"{"max_tokens": 101,M,L}"#, r#"{"max_tokens": 100,M,L}"#),
-        (
-            &new,
-            r#"{"max_tokens":500,"max_completion_tokens":7,M,L}"#,
-            r#"{"max_tokens":100,"max_completion_tokens":7,M,L}"#,
-        ),
-        (&new, r#"{M,L,"max_completion_tokens":null}"#, r#"{M,L,"max_completion_tokens":100}"#),
-        (&old, r#"{M,L,"max_completion_tokens":null}"#, r#"{"max_tokens":100,M,L,"max_completion_tokens":null}"#),
-        (&old, r#"{M,L,"max_tokens":null,"max_completion_tokens":5}"#, ""),
-        (&new, r#"{M,L,"n":1,"max_tokens":1,"stream":false,"stream_options":null}"#, ""),
+        (&old, r#"{M,L,"max_tokens":100}"#, ""),
+        (&old, r#"{M,"model":"ll\u0061ma","max_tokens":7}"#, ""),
+        (&old, r#"{M,"model" : "gpt" ,"max_tokens":7}"#, r#"{M,"model" : "llama" ,"max_tokens":7}"#),
+        (&old, r#"{"max_tokens": 101,M,L}"#, r#"{"max_tokens": 100,M,L}"#),
+        (&old, r#"{M,L,"n":1,"max_tokens":1,"stream":false,"stream_options":null}"#, ""),
     ] {
         let spelled = |text: &str| {
             text.replacen('M', r#""messages":[{"content":"hi"}]"#, 1).replacen('L', r#""model":"llama""#, 1)
@@ -44,9 +36,46 @@ fn edits_are_the_least_that_hold_the_request() {
     }
 }
 
+/// `M` and `L` as above, `O` for `"max_tokens"`, `C` for `"max_completion_tokens"`; the provider reads the latter.
+#[test]
+fn one_limit_is_left_and_it_is_the_providers() {
+    let cost = cost();
+    for (body, want) in [
+        // Only the provider's.
+        ("{M,L,C:100}", ""),
+        ("{M,L,C:101}", "{M,L,C:100}"),
+        ("{M,L,C:null}", "{M,L,C:100}"),
+        // Only the other: renamed, its value clamped.
+        ("{M,L,O:7}", "{M,L,C:7}"),
+        ("{O : 700 ,M,L}", "{C : 100 ,M,L}"),
+        ("{M,O:null,L}", "{M,C:100,L}"),
+        (r#"{M,L,"max_t\u006fkens":7}"#, "{M,L,C:7}"),
+        (r#"{M,L,"max_completion_t\u006fkens":7}"#, ""),
+        // Both: the smaller of what was named and of the cap; the other goes with one comma.
+        ("{C:7,O:500,M,L}", "{C:7,M,L}"),
+        ("{O:500,C:7,M,L}", "{C:7,M,L}"),
+        ("{C:500,O:7,M,L}", "{C:7,M,L}"),
+        ("{M,L,O:500,C:600}", "{M,L,C:100}"),
+        ("{M,L,C:null,O:7}", "{M,L,C:7}"),
+        ("{M,L,C:5,O:null}", "{M,L,C:5}"),
+        ("{M,L,C:null,O:null}", "{M,L,C:100}"),
+        ("{ O : 7 , M , C : 9 , L }", "{  M , C : 7 , L }"),
+        ("{ M , C : 9 , O : 7 }", "{L, M , C : 7  }"),
+        // The model goes in front of a first field that is removed.
+        ("{O:7,M,C:9}", "{L,M,C:7}"),
+    ] {
+        let spelled = |text: &str| {
+            let text = text.replacen('M', r#""messages":[{"content":"hi"}]"#, 1).replacen('L', r#""model":"llama""#, 1);
+            text.replacen("O", r#""max_tokens""#, 1).replacen("C", r#""max_completion_tokens""#, 1)
+        };
+        let want = if want.is_empty() { body } else { want };
+        assert_eq!(admitted(&spelled(body), &terms(&cost)).1, spelled(want), "{body}");
+    }
+}
+
 #[test]
 fn streams_are_made_to_say_their_usage() {
-    const BODY: &str = r#"{O"messages":[{"content":"hi"}],"model":"llama","max_tokens":1,"stream":true}"#;
+    const BODY: &str = r#"{O"messages":[{"content":"hi"}],"model":"llama","max_completion_tokens":1,"stream":true}"#;
     const ASKED: &str = r#""stream_options":{"include_usage":true},"#;
     let cost = cost();
     for (options, want) in [
@@ -92,13 +121,13 @@ fn what_is_reserved_is_worked_by_hand() {
 }
 
 #[test]
-fn the_larger_of_two_limits_is_the_bound() {
+fn the_smallest_limit_is_the_bound() {
     let cost = cost();
     let bound = |fields: &str| admitted(&with(fields), &terms(&cost)).0.output_bound;
     assert_eq!(bound(r#""n":1"#), 100);
     assert_eq!(bound(r#""max_tokens":7"#), 7);
-    assert_eq!(bound(r#""max_tokens":7,"max_completion_tokens":9"#), 9);
-    assert_eq!(bound(r#""max_tokens":7,"max_completion_tokens":900"#), 100);
+    assert_eq!(bound(r#""max_tokens":7,"max_completion_tokens":9"#), 7);
+    assert_eq!(bound(r#""max_tokens":null,"max_completion_tokens":900"#), 100);
 }
 
 #[test]
@@ -148,6 +177,7 @@ const FIELDS: &[(&str, &str)] = &[
     ("max_tokens", "5"),
     ("max_tokens", "5000"),
     ("max_tokens", "null"),
+    ("max_t\\u006fkens", "7"),
     ("max_completion_tokens", "99"),
     ("max_completion_tokens", "101"),
     ("max_completion_tokens", "null"),
@@ -186,16 +216,9 @@ fn intended(body: &str, limit: OutputLimitField) -> Value {
     let mut value: Value = serde_json::from_str(body).unwrap();
     let root = value.as_object_mut().unwrap();
     root.insert("model".into(), json!("llama"));
-    let mut bounded = false;
-    for name in ["max_tokens", "max_completion_tokens"] {
-        if let Some(n) = root.get(name).and_then(Value::as_u64) {
-            bounded = true;
-            root.insert(name.into(), json!(n.min(100)));
-        }
-    }
-    if !bounded {
-        root.insert(limit.as_str().into(), json!(100));
-    }
+    let named = ["max_tokens", "max_completion_tokens"].map(|name| root.remove(name));
+    let bound = named.iter().flatten().filter_map(Value::as_u64).fold(100, u64::min);
+    root.insert(limit.as_str().into(), json!(bound));
     if root.get("stream") == Some(&json!(true)) {
         let options = root.entry("stream_options").or_insert(Value::Null);
         if options.is_null() {
@@ -219,14 +242,14 @@ proptest! {
         prop_assert!(again.edits.edits.is_empty() && same == edited);
         prop_assert_eq!(again.output_bound, admission.output_bound);
 
-        // Between the edits every byte stands as it stood, and no two edits touch one place.
-        let (mut rest, mut at, mut last) = (edited.as_bytes(), 0, None);
+        // Between the edits every byte stands as it stood, and no two edits overlap.
+        let (mut rest, mut at) = (edited.as_bytes(), 0);
         for edit in &admission.edits.edits {
             let offset = usize::try_from(edit.offset).unwrap();
-            prop_assert!(last.is_none_or(|last| last < offset));
+            prop_assert!(at <= offset);
             rest = rest.strip_prefix(&body.as_bytes()[at..offset]).unwrap();
             rest = rest.strip_prefix(edit.insert.as_ref()).unwrap();
-            (at, last) = (offset + usize::try_from(edit.remove).unwrap(), Some(offset));
+            at = offset + usize::try_from(edit.remove).unwrap();
         }
         prop_assert_eq!(rest, &body.as_bytes()[at..]);
     }

@@ -15,6 +15,21 @@ fn a_whole_request_is_read() {
     assert_eq!((request.max_tokens, request.max_completion_tokens), (Some(5), Some(1 << 53)));
     let size = InputSize { body_bytes: body.len() as u64, text_bytes: 7, messages: 3, media_parts: 2 };
     assert_eq!(request.input, size);
+    assert_eq!(request.extra, ["top_k"]);
+}
+
+#[test]
+fn extra_fields_are_held_against_the_provider() {
+    let fields = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+    let body = with(r#""top_k":1,"seed":1,"min_p":{},"user":"top_a","t\u006fp_a":null"#);
+    let request = parse(body.as_bytes(), &fields(&["min_p", "top_a", "top_k", "typical_p"])).unwrap();
+    assert_eq!(request.extra, ["top_k", "min_p", "top_a"]);
+    assert_eq!(request.check_fields(&fields(&["min_p", "top_a", "top_k"])), Ok(()));
+    for (provider, first) in [(&["top_k", "top_a"][..], "min_p"), (&["min_p", "top_k"], "top_a"), (&[], "top_k")] {
+        let denial = Denial::new(Code::UnknownField).param(first);
+        assert_eq!(request.check_fields(&fields(provider)), Err(denial));
+    }
+    assert_eq!(read(&with(r#""user":"x""#)).unwrap().check_fields(&BTreeSet::new()), Ok(()));
 }
 
 #[test]
