@@ -90,7 +90,8 @@ fn beside_plan(spec: &ApiKeySpec, limits: &[Limit], of: &Compiled, problems: &Pr
     for limit in limits {
         if of.tenant.plan.limits.iter().any(|other| other.name == limit.name) {
             let message = format!("plan `{}` has a limit `{}` already", of.tenant.plan.name, limit.name);
-            problems.add(spec.limits.as_ref().map_or(spec.tenant.place, |raw| plan::place_of(raw, &limit.name)), message);
+            problems
+                .add(spec.limits.as_ref().map_or(spec.tenant.place, |raw| plan::place_of(raw, &limit.name)), message);
         }
     }
 }

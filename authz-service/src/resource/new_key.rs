@@ -99,7 +99,8 @@ pub fn write_new(dir: &Path, id: &str, text: &str) -> Result<PathBuf, NewKeyErro
     let folder = dir.join("api-keys");
     let path = folder.join(format!("{id}.yaml"));
     let draft = folder.join(format!(".{id}.{}.new", std::process::id()));
-    let written = fs::create_dir_all(&folder).and_then(|()| write(&draft, text)).and_then(|()| fs::hard_link(&draft, &path));
+    let written =
+        fs::create_dir_all(&folder).and_then(|()| write(&draft, text)).and_then(|()| fs::hard_link(&draft, &path));
     let removed = fs::remove_file(&draft);
     match written.and(removed).and_then(|()| fs::File::open(&folder)?.sync_all()) {
         Ok(()) => Ok(path),

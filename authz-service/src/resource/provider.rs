@@ -171,7 +171,8 @@ impl Endpoints {
             return;
         }
         for (other, first) in self.0.iter().filter(|(other, _)| other.template.overlaps(&template)) {
-            let first = first.map_or("the service's own".to_owned(), |at| format!("{}:{}", problems.path(at.file), at.line));
+            let first =
+                first.map_or("the service's own".to_owned(), |at| format!("{}:{}", problems.path(at.file), at.line));
             let other = other.template.as_str();
             refuse(format!("path `{path}` and path `{other}` ({first}) match the same requests with different claims"));
         }

@@ -69,7 +69,11 @@ pub(super) fn permits(
 }
 
 /// Names and aliases → canonical names.
-pub(super) fn canonical(wanted: &Each<At<String>>, known: &Names<Arc<Model>>, problems: &Problems) -> BTreeSet<ModelName> {
+pub(super) fn canonical(
+    wanted: &Each<At<String>>,
+    known: &Names<Arc<Model>>,
+    problems: &Problems,
+) -> BTreeSet<ModelName> {
     known.find_each(wanted, problems, |model, _| model.name.clone())
 }
 

@@ -82,7 +82,8 @@ pub(super) fn compile(
     problems: &Problems,
 ) -> Option<Compiled> {
     let name = TenantName::parse(&object.name.value);
-    let name = name.inspect_err(|error| problems.add(object.name.place, format!("`{}` {error}", object.name.value))).ok();
+    let name =
+        name.inspect_err(|error| problems.add(object.name.place, format!("`{}` {error}", object.name.value))).ok();
     let plan = known.plans.find(&spec.plan, problems);
     let time_zone = spec.time_zone.as_ref().map_or(Some(TimeZone::UTC), |zone| time_zone(zone, problems));
     let namespaces = spec.namespaces.iter().flat_map(|namespaces| &namespaces.0);
@@ -130,7 +131,8 @@ fn regions(spec: &TenantSpec, known: &Known<'_>, problems: &Problems) -> BTreeSe
 fn targets(spec: &TenantSpec, regions: &BTreeSet<String>, known: &Known<'_>, problems: &Problems) {
     for wanted in &spec.models.0 {
         let Some(model) = known.models.find(wanted, problems) else { continue };
-        let serves = |provider: &Provider| regions.contains(&provider.region) && provider.models.contains_key(&model.name);
+        let serves =
+            |provider: &Provider| regions.contains(&provider.region) && provider.models.contains_key(&model.name);
         if known.providers_whole && !known.providers.iter().any(|(_, _, provider)| serves(provider)) {
             let message = format!("no provider in this tenant's regions serves model `{}`", wanted.value);
             problems.add(wanted.place, message);
@@ -160,7 +162,13 @@ pub(super) fn issuers(
     issuers
 }
 
-fn issuer(raw: &RawIssuer, of: &Compiled, keys: Option<KeySet>, roles: &Names<Role>, problems: &Problems) -> Option<Issuer> {
+fn issuer(
+    raw: &RawIssuer,
+    of: &Compiled,
+    keys: Option<KeySet>,
+    roles: &Names<Role>,
+    problems: &Problems,
+) -> Option<Issuer> {
     let url = raw.issuer.visible(512, problems);
     if raw.audiences.value.0.is_empty() {
         problems.add(raw.audiences.place, "`audiences` must hold at least one");
@@ -168,7 +176,8 @@ fn issuer(raw: &RawIssuer, of: &Compiled, keys: Option<KeySet>, roles: &Names<Ro
     let audiences = raw.audiences.value.0.iter();
     let audiences = audiences.filter_map(|audience| audience.visible(512, problems).map(str::to_owned)).collect();
     let tenant_claim = raw.tenant_claim.as_ref().map(|claim| claim.visible(128, problems).map(str::to_owned));
-    let max_lifetime = raw.max_lifetime.as_ref().map_or(Some(MAX_LIFETIME), |longest| longest.duration_to(30, problems));
+    let max_lifetime =
+        raw.max_lifetime.as_ref().map_or(Some(MAX_LIFETIME), |longest| longest.duration_to(30, problems));
     let permits = match &raw.role {
         None => Some(of.permits.clone()),
         role => role::of(role.as_ref(), of.tenant.name.as_str(), roles, problems),
@@ -188,12 +197,7 @@ fn issuer(raw: &RawIssuer, of: &Compiled, keys: Option<KeySet>, roles: &Names<Ro
 }
 
 fn keys(file: &At<String>, folder: &str, origin: &mut Origin<'_>, problems: &Problems) -> Option<KeySet> {
-    let refuse = |message: String| {
-        problems.add(file.place, format!("`jwksFile`: {message}"));
-        None
-    };
-    match origin.jwks(folder, &file.value) {
-        Err(message) => refuse(message),
-        Ok(text) => KeySet::parse(text.as_bytes()).or_else(|error| Err(refuse(format!("`{}`: {error}", file.value)))).ok(),
-    }
+    let parse = |text: String| KeySet::parse(text.as_bytes()).map_err(|error| format!("`{}`: {error}", file.value));
+    let keys = origin.jwks(folder, &file.value).and_then(parse);
+    keys.inspect_err(|message| problems.add(file.place, format!("`jwksFile`: {message}"))).ok()
 }

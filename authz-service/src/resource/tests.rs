@@ -128,7 +128,8 @@ impl Dir {
     /// The set that holds together.
     pub(super) fn whole() -> Self {
         let dir = Self(tempfile::tempdir().unwrap());
-        let files = [("tenants.yaml", TENANTS), ("a/plans.yml", PLANS), ("models.yaml", MODELS), ("providers.yaml", PROVIDERS)];
+        let files =
+            [("tenants.yaml", TENANTS), ("a/plans.yml", PLANS), ("models.yaml", MODELS), ("providers.yaml", PROVIDERS)];
         for (name, text) in files {
             dir.write(name, text);
         }

@@ -170,7 +170,9 @@ mod tests {
         let Value::List(items) = &list.value else { panic!("{list:?}") };
         assert_eq!((items[0].referenced.line(), items[0].referenced.column()), (7, 5));
         let Value::Map(inner) = &items[0].value else { panic!("{items:?}") };
-        assert!(matches!(&inner[0].1.value, Value::List(words) if matches!(&words[0].value, Value::Text(no) if no == "no")));
+        assert!(
+            matches!(&inner[0].1.value, Value::List(words) if matches!(&words[0].value, Value::Text(no) if no == "no"))
+        );
     }
 
     #[test]

@@ -91,7 +91,10 @@ fn what_was_kept_gives_the_same_registry_without_the_files() {
     assert!(again.registry.issuers.contains_key("https://id.acme.example"));
     fs::remove_file(dir.path().join("house.key")).unwrap();
     let problems = lines(from_sources(&sources, dir.path()));
-    assert!(problems.len() == 1 && problems[0].starts_with("providers.yaml:9:19: `credentialFile`: `house.key` "), "{problems:?}");
+    assert!(
+        problems.len() == 1 && problems[0].starts_with("providers.yaml:9:19: `credentialFile`: `house.key` "),
+        "{problems:?}"
+    );
     assert!(Sources::from_bytes(b"{\"resources\":1}").is_err());
 }
 
@@ -148,7 +151,10 @@ fn a_new_key_is_written_once_and_reads_back() {
         assert_eq!(path, dir.path().join(format!("api-keys/{id}.yaml")));
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o644);
         let terms = load(dir.path()).unwrap().registry.keys[id].clone();
-        assert_eq!((terms.permits.models.as_ref().unwrap().len(), terms.permits.endpoints.as_ref().unwrap().len()), (1, 0));
+        assert_eq!(
+            (terms.permits.models.as_ref().unwrap().len(), terms.permits.endpoints.as_ref().unwrap().len()),
+            (1, 0)
+        );
         let before = fs::read(&path).unwrap();
         assert!(matches!(write_new(dir.path(), id, "other"), Err(NewKeyError::Exists(_))));
         assert_eq!(fs::read(&path).unwrap(), before);
