@@ -12,12 +12,8 @@ pub mod operations;
 pub mod router;
 
 use std::future::Future;
-use std::io;
-use std::path::Path;
-use std::sync::Arc;
 
 use gateway_core::name::TenantName;
-use tokio::sync::watch;
 
 pub use messages::{
     AuditPage, CreateKey, CreatedKey, KeyRow, KeyState, KeyText, LimitLeft, NewKeyBody, Reloaded, TenantUsage, Usage,
@@ -26,22 +22,6 @@ pub use messages::{
 pub use operations::{Administration, Running};
 
 use crate::vault::Secret;
-
-/// Opens the admin socket of a running service; what is returned serves it until `stopping` says so.
-///
-/// # Errors
-/// A [`listener::BindError`] within: the socket cannot be had, or would not be safe where it is.
-pub fn listen<R: Running>(
-    socket: &Path,
-    running: Arc<R>,
-    mut stopping: watch::Receiver<bool>,
-) -> io::Result<impl Future<Output = io::Result<()>> + Send> {
-    let listener = listener::AdminListener::bind(socket).map_err(io::Error::other)?;
-    let stop = async move {
-        let _ = stopping.wait_for(|stop| *stop).await;
-    };
-    Ok(listener::serve(listener, Arc::new(Administration::new(running)), stop))
-}
 
 /// Who asks: the process at the other end of the admin socket, as the kernel names it (`SO_PEERCRED`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

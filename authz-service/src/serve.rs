@@ -25,8 +25,8 @@ use tokio::sync::watch;
 
 pub use service::{Service, StartError};
 
-use crate::admin::operations::Administration;
 use crate::admin::listener::{self, AdminListener, BindError};
+use crate::admin::operations::Administration;
 use crate::cli::ServeOptions;
 use crate::gate_service::gate_server::GateServer;
 use metrics::{HttpError, Phase};
@@ -71,7 +71,7 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
     let operations = Arc::new(Administration::new(Arc::clone(&service)));
     let clock = tokio::spawn(housekeeping(Arc::clone(&service)));
     let signals = tokio::spawn(signals(Arc::clone(&service), stop));
-    service.readiness().set(Phase::Ready);
+    service.enter(Phase::Ready);
     tracing::info!(
         proxies = %options.proxies.path().display(), admin = %options.admin.path().display(), http = %options.http,
         version = service.registry().version, "serving"
@@ -138,7 +138,7 @@ async fn signals(service: Arc<Service>, stop: watch::Sender<bool>) {
         }
     }
     tracing::info!("draining");
-    service.readiness().set(Phase::Draining);
+    service.enter(Phase::Draining);
     // Whoever waits for it may have gone.
     let _ = stop.send(true);
 }

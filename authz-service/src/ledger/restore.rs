@@ -73,12 +73,6 @@ impl Ledger {
         Ok(())
     }
 
-    /// How many reservations are neither settled nor undone.
-    #[must_use]
-    pub fn outstanding(&self) -> usize {
-        self.lock().entries.values().filter(|entry| entry.phase == Phase::Open).count()
-    }
-
     /// Where the tenant-wide limits of a plan stand, for reports.
     #[must_use]
     pub fn usage(&self, now: Now, tenant: &TenantName, time_zone: &TimeZone, limits: &[Limit]) -> Vec<LimitState> {

@@ -10,7 +10,7 @@ mod settlement;
 use super::*;
 use crate::registry::{Scope, Window};
 use gateway_core::gate::Cost;
-use gateway_core::price::Terms;
+use gateway_core::price::{ModelCost, Prices, Terms};
 
 /// 2026-11-22T12:00:00Z, a Sunday.
 pub(super) const NOON: Now = Now { unix_ms: 1_795_348_800_000 };
@@ -87,11 +87,20 @@ impl Bench {
     }
 }
 
-/// Every part of these terms but the price is checked by `price`'s own tests.
-pub(super) fn terms(reserved: Cost) -> Terms {
-    Terms { cost: model_cost(), reserved, input_estimate: 7 }
-}
-
-fn model_cost() -> gateway_core::price::ModelCost {
-    gateway_core::price::ModelCost::default()
+/// Any price will do: what a charge is, others decide.
+pub(crate) fn terms(reserved: Cost) -> Terms {
+    let prices = Prices {
+        gpu_ms_per_1k_input: 1,
+        gpu_ms_per_1k_output: 1,
+        gpu_ms_fixed: 0,
+        gpu_weight_permille: 1000,
+        micro_usd_per_1m_input: 1,
+        micro_usd_per_1m_cached_input: 1,
+        micro_usd_per_1m_output: 1,
+        micro_usd_fixed: 0,
+        min_bytes_per_token: 1,
+        mean_bytes_per_token: 4,
+        media_tokens: None,
+    };
+    Terms { cost: ModelCost::new(prices).unwrap(), reserved, input_estimate: 7 }
 }

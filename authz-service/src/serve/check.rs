@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::core::v3::{HeaderValue, HeaderValueOption};
-use envoy_types::pb::envoy::r#type::v3::HttpStatus;
 use envoy_types::pb::envoy::service::auth::v3::attribute_context::HttpRequest;
 use envoy_types::pb::envoy::service::auth::v3::authorization_server::Authorization;
 use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
 use envoy_types::pb::envoy::service::auth::v3::{CheckRequest, CheckResponse, DeniedHttpResponse, OkHttpResponse};
+use envoy_types::pb::envoy::r#type::v3::HttpStatus;
 use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
 use envoy_types::pb::google::rpc;
 use gateway_core::denial::{Code, Denial};
@@ -80,7 +80,12 @@ async fn allowed(service: &Arc<Service>, arrival: &Arrival<'_>, allow: Allow) ->
     let undo = UndoOnDrop { service, id: allow.reservation.is_some().then_some(arrival.grant_id) };
     if service.record_allow(arrival, &allow).await.is_err() {
         drop(undo);
-        return refused(&Denial::new(Code::ServiceUnavailable), &[Field::new("retry-after", "1")], arrival.request_id, None);
+        return refused(
+            &Denial::new(Code::ServiceUnavailable),
+            &[Field::new("retry-after", "1")],
+            arrival.request_id,
+            None,
+        );
     }
     let response = granted(service, arrival, &allow);
     undo.keep();
@@ -114,7 +119,6 @@ fn granted(service: &Service, arrival: &Arrival<'_>, allow: &Allow) -> CheckResp
         status: Some(rpc::Status { code: OK, ..rpc::Status::default() }),
         dynamic_metadata: Some(metadata(words)),
         http_response: Some(HttpResponse::OkResponse(ok)),
-        ..CheckResponse::default()
     }
 }
 
@@ -144,7 +148,6 @@ fn refused(denial: &Denial, fields: &[Field], request_id: &str, tenant: Option<&
         status: Some(rpc::Status { code: PERMISSION_DENIED, ..rpc::Status::default() }),
         dynamic_metadata: Some(metadata(words)),
         http_response: Some(HttpResponse::DeniedResponse(DeniedHttpResponse { status, headers, body })),
-        ..CheckResponse::default()
     }
 }
 

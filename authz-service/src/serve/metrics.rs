@@ -15,7 +15,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-pub use http::{HttpError, Phase, Probed, bind_http, http_router};
+pub use http::{HttpError, Phase, Readiness, bind_http, http_router};
 
 /// The service's metrics; every method is cheap, and none fails or waits.
 pub struct Metrics {
@@ -115,13 +115,9 @@ impl Metrics {
         to.register("reloads", "Readings of the policies, by result", self.reloads.clone());
     }
 
-    /// One request decided. `code` is a row of the table of denials, or `ok`.
-    pub fn decided(&self, decision: Decided, code: &'static str) {
+    /// One request decided, `took` after it arrived. `code` is a row of the table of denials, or `ok`.
+    pub fn decided(&self, decision: Decided, code: &'static str, took: Duration) {
         self.requests.get_or_create(&RequestLabels { decision, code }).inc();
-    }
-
-    /// One check answered, `took` after it arrived.
-    pub fn checked(&self, took: Duration) {
         self.check_seconds.observe(took.as_secs_f64());
     }
 
@@ -204,9 +200,8 @@ mod tests {
     #[test]
     fn what_is_counted_is_shown() {
         let metrics = Metrics::new();
-        metrics.decided(Decided::Allow, "ok");
-        metrics.decided(Decided::Deny, "tenant_conflict");
-        metrics.checked(Duration::from_micros(300));
+        metrics.decided(Decided::Allow, "ok", Duration::from_micros(300));
+        metrics.decided(Decided::Deny, "tenant_conflict", Duration::from_micros(80));
         metrics.committed(3, Duration::from_micros(250));
         metrics.settled(Outcome::HungUp);
         metrics.synced(true);
@@ -218,7 +213,7 @@ mod tests {
         for line in [
             r#"bulkhead_requests_total{decision="Allow",code="ok"} 1"#,
             r#"bulkhead_requests_total{decision="Deny",code="tenant_conflict"} 1"#,
-            "bulkhead_check_seconds_count 1",
+            "bulkhead_check_seconds_count 2",
             "bulkhead_commit_records_sum 3.0",
             r#"bulkhead_settlements_total{outcome="hung_up"} 1"#,
             r#"bulkhead_syncs_total{result="ok"} 1"#,
@@ -238,7 +233,7 @@ mod tests {
     #[test]
     fn no_label_names_a_tenant() {
         let metrics = Metrics::new();
-        metrics.decided(Decided::Deny, "tenant_conflict");
+        metrics.decided(Decided::Deny, "tenant_conflict", Duration::ZERO);
         metrics.resources("Tenant", 1);
         assert!(!metrics.text().contains("tenant="));
     }

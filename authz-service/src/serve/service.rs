@@ -18,11 +18,11 @@ use prost::Message as _;
 use super::metrics::{Metrics, Phase, Readiness};
 use crate::admin::operations::Running;
 use crate::cli::ServeOptions;
-use crate::decide::{Allow, Arrival, Decision, Deny, Grounds, decide};
+use crate::decide::{self, Allow, Arrival, Decision, Deny, Grounds};
 use crate::identity::api_key::{KeyHash, KeyRecord};
 use crate::ledger::{BadKey, GrantId, Ledger, Now, Reservation};
 use crate::registry::Registry;
-use crate::resource::{self, Loaded, Problem, Sources};
+use crate::resource::{self, BadSources, Loaded, Problem, Sources};
 use crate::store::{self, AuditRecord, Command, KeyRow, Reader, Restored, Store, StoreError, VaultRow, WriteError};
 use crate::vault::{self, GrantKey, Kek, KekError, RandomError, Sealed, Secret};
 
@@ -32,6 +32,9 @@ pub enum StartError {
     /// The state file.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The resources are too large to keep.
+    #[error(transparent)]
+    Sources(BadSources),
     /// What the state file holds.
     #[error(transparent)]
     Ledger(#[from] BadKey),
@@ -89,9 +92,14 @@ impl Service {
         let reader = Arc::new(store.reader()?);
         let grant_key = GrantKey::derive(&kek, restored.salt.expose());
         let ledger = Ledger::default();
-        let terms = |reservation: Reservation| terms_of(&loaded.registry, &reservation).map(|terms| (reservation, terms));
+        let terms =
+            |reservation: Reservation| terms_of(&loaded.registry, &reservation).map(|terms| (reservation, terms));
         let outstanding = restored.outstanding.into_iter().map(terms).collect::<Result<Vec<_>, _>>()?;
         ledger.restore(now(), &restored.windows, outstanding)?;
+        let first = Command::KeepSources {
+            version: loaded.registry.version.clone(),
+            bytes: loaded.sources.to_bytes().map_err(StartError::Sources)?,
+        };
         let service = Self {
             registry: ArcSwap::from_pointee(loaded.registry),
             keys: ArcSwap::from_pointee(restored.keys.iter().filter_map(key_record).collect()),
@@ -107,6 +115,7 @@ impl Service {
             reloading: tokio::sync::Mutex::default(),
         };
         service.count_resources();
+        service.submit(first);
         Ok(Arc::new(service))
     }
 
@@ -115,12 +124,17 @@ impl Service {
         self.registry.load()
     }
 
-    pub(super) fn metrics(&self) -> &Arc<Metrics> {
+    pub(super) const fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
     }
 
-    pub(super) fn readiness(&self) -> &Arc<Readiness> {
+    pub(super) const fn readiness(&self) -> &Arc<Readiness> {
         &self.readiness
+    }
+
+    /// Moves to another phase of its life.
+    pub(super) fn enter(&self, phase: Phase) {
+        self.readiness.set(phase);
     }
 
     /// The claim header, lower case.
@@ -129,33 +143,17 @@ impl Service {
         wire::CLAIM_HEADER
     }
 
-    /// Decides one request; see [`decide`].
+    /// Decides one request; see [`decide::decide`].
     pub(super) fn decide(&self, arrival: &Arrival<'_>) -> Decision {
         let (registry, keys) = (self.registry(), self.keys.load());
         let grounds = Grounds {
             registry: &registry,
             keys: &keys,
-            own_key: &|tenant, provider| self.own_key(tenant, provider),
+            vault: self,
             ledger: &self.ledger,
             claim_header: self.claim_header(),
         };
-        decide(&grounds, arrival)
-    }
-
-    fn own_key(&self, tenant: &TenantName, provider: &str) -> Result<Option<Secret>, Denial> {
-        let keys = self.own_keys.load();
-        if keys.is_empty() {
-            return Ok(None);
-        }
-        let Some(own) = keys.get(&(tenant.clone(), provider.to_owned())) else { return Ok(None) };
-        let opened = u32::try_from(own.version).ok().and_then(|version| {
-            let sealed = Sealed::from_bytes(&own.sealed).ok()?;
-            vault::open(&self.kek, &sealed, tenant, provider, &own.key_id, version).ok()
-        });
-        opened.map(Some).ok_or_else(|| {
-            tracing::error!(tenant = %tenant, provider, "a tenant's provider key cannot be opened");
-            Denial::new(Code::Internal).detail("The stored key of this provider cannot be opened.")
-        })
+        decide::decide(&grounds, arrival)
     }
 
     /// Makes an allowance durable: its audit record and its reservation, in one commit.
@@ -206,11 +204,11 @@ impl Service {
     pub(super) async fn write(&self, command: Command) -> Result<(), WriteError> {
         let written = self.store.write(command).await;
         match &written {
-            Ok(()) if self.readiness.phase() == Phase::StateFailing => self.readiness.set(Phase::Ready),
+            Ok(()) if self.readiness.phase() == Phase::StateFailing => self.enter(Phase::Ready),
             Ok(()) | Err(WriteError::Conflict(_) | WriteError::Busy) => {}
             Err(error) => {
                 tracing::error!(%error, "the state file cannot be written");
-                self.readiness.set(Phase::StateFailing);
+                self.enter(Phase::StateFailing);
             }
         }
         written
@@ -278,12 +276,20 @@ impl Service {
         self.count_resources();
         if changed {
             tracing::info!(version, "policies loaded");
-            let kept = self.write(Command::KeepSources { version, bytes: loaded.sources.to_bytes() }).await;
-            if let Err(error) = kept {
-                tracing::error!(%error, "the state file does not have this set: a restart may fall back to an older one");
-            }
+            self.keep_sources(version, &loaded.sources).await;
         }
         Ok(changed)
+    }
+
+    /// Keeps the last good set over a restart.
+    async fn keep_sources(&self, version: String, sources: &Sources) {
+        let kept = match sources.to_bytes() {
+            Ok(bytes) => self.write(Command::KeepSources { version, bytes }).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = kept {
+            tracing::error!(error, "the state file does not have this set: a restart may fall back to an older one");
+        }
     }
 
     /// Once a second: reservations whose stream is over become spend.
@@ -297,7 +303,7 @@ impl Service {
                 self.ledger.confirm(expired.id);
             }
         }
-        if now.unix_ms / 1000 % 60 == 0 {
+        if (now.unix_ms / 1000).is_multiple_of(60) {
             self.submit(Command::Prune { now_ms: now.unix_ms });
         }
     }
@@ -324,7 +330,11 @@ fn first_set(options: &ServeOptions, restored: &Restored, metrics: &Metrics) -> 
         Err(problems) => problems,
     };
     let Some(kept) = &restored.sources else { return Err(StartError::Policies(problems)) };
-    tracing::error!(version = kept.version, problems = lines(&problems), "the policies are refused, the last good set is taken");
+    tracing::error!(
+        version = kept.version,
+        problems = lines(&problems),
+        "the policies are refused, the last good set is taken"
+    );
     let sources = Sources::from_bytes(&kept.bytes)
         .map_err(|_| StoreError::Damaged("the last good set of resources cannot be read".to_owned()))?;
     resource::from_sources(&sources, &options.policies).map_err(StartError::LastGood)
@@ -384,6 +394,24 @@ pub(super) fn random_id() -> Result<[u8; 16], RandomError> {
 
 fn lines(problems: &[Problem]) -> String {
     problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+impl decide::OwnKeys for Service {
+    fn own_key(&self, tenant: &TenantName, provider: &str) -> Result<Option<Secret>, Denial> {
+        let keys = self.own_keys.load();
+        if keys.is_empty() {
+            return Ok(None);
+        }
+        let Some(own) = keys.get(&(tenant.clone(), provider.to_owned())) else { return Ok(None) };
+        let opened = u32::try_from(own.version).ok().and_then(|version| {
+            let sealed = Sealed::from_bytes(&own.sealed).ok()?;
+            vault::open(&self.kek, &sealed, tenant, provider, &own.key_id, version).ok()
+        });
+        opened.map(Some).ok_or_else(|| {
+            tracing::error!(tenant = %tenant, provider, "a tenant's provider key cannot be opened");
+            Denial::new(Code::Internal).detail("The stored key of this provider cannot be opened.")
+        })
+    }
 }
 
 impl Running for Service {

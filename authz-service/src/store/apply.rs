@@ -117,10 +117,8 @@ fn spend(db: &Connection, id: GrantId, spent: &Cost, at_ms: u64) -> Result<(), W
 fn charge(db: &Connection, id: GrantId, charge: &Cost) -> Result<bool, WriteError> {
     let sql = "SELECT holds, charged_tokens, charged_gpu_ms, charged_micro_usd, charged_requests FROM reservations
         WHERE grant_id = ?1";
-    let kept = db
-        .prepare_cached(sql)?
-        .query_row([id.0], |row| Ok((row.get::<_, String>(0)?, cost(row, 1)?)))
-        .optional()?;
+    let kept =
+        db.prepare_cached(sql)?.query_row([id.0], |row| Ok((row.get::<_, String>(0)?, cost(row, 1)?))).optional()?;
     let Some((holds, charged)) = kept else { return Ok(false) };
     for hold in parse_holds(&holds).map_err(|error| WriteError::Failed(error.to_string()))? {
         add(db, &hold, &charged, charge)?;

@@ -82,6 +82,9 @@ pub struct AuditLine {
     /// The record.
     #[serde(flatten)]
     pub record: AuditRecord,
+    /// What was charged; nothing until it is settled.
+    #[serde(serialize_with = "amounts")]
+    pub charged: Option<Cost>,
     /// How it ended; absent until it is settled.
     #[serde(flatten)]
     pub settled: Option<SettledLine>,
@@ -102,17 +105,14 @@ pub struct SettledLine {
     pub duration_ms: u64,
     /// Envoy's response code details.
     pub details: String,
-    /// What was charged.
-    #[serde(serialize_with = "amounts")]
-    pub charged: Option<Cost>,
-    /// What for.
+    /// What it was charged for.
     #[serde(serialize_with = "usage")]
     pub usage: Usage,
 }
 
 /// Inserts a record of the service's own.
 pub(super) fn insert(db: &Connection, record: &AuditRecord) -> Result<(), WriteError> {
-    insert_row(db, record, None).map(drop)
+    insert_row(db, record, None)
 }
 
 /// Inserts a record that a worker reports; a repeat is ignored.
@@ -122,10 +122,10 @@ pub(super) fn insert_reported(
     worker: &[u8; 16],
     sequence: i64,
 ) -> Result<(), WriteError> {
-    insert_row(db, record, Some((worker, sequence))).map(drop)
+    insert_row(db, record, Some((worker, sequence)))
 }
 
-fn insert_row(db: &Connection, record: &AuditRecord, report: Option<(&[u8; 16], i64)>) -> Result<usize, WriteError> {
+fn insert_row(db: &Connection, record: &AuditRecord, report: Option<(&[u8; 16], i64)>) -> Result<(), WriteError> {
     let sql = "INSERT INTO audit (at_ms, request_id, tenant, principal, key_id, credential, policy_version, decision,
         code, status, method, path, model, provider, region, proxy, detail, grant_id, worker, sequence,
         reserved_tokens, reserved_gpu_ms, reserved_micro_usd, reserved_requests)
@@ -133,7 +133,7 @@ fn insert_row(db: &Connection, record: &AuditRecord, report: Option<(&[u8; 16], 
         ?21, ?22, ?23, ?24) ON CONFLICT (worker, sequence) WHERE worker IS NOT NULL DO NOTHING";
     let reserved = record.reserved.as_ref();
     let path = record.path.split(['?', '#']).next().unwrap_or_default();
-    Ok(db.prepare_cached(sql)?.execute(params![
+    db.prepare_cached(sql)?.execute(params![
         int(record.at_ms),
         cut(&record.request_id, 128),
         cut(&record.tenant, 63),
@@ -158,7 +158,8 @@ fn insert_row(db: &Connection, record: &AuditRecord, report: Option<(&[u8; 16], 
         reserved.map(|cost| int(cost.gpu_ms)),
         reserved.map(|cost| int(cost.micro_usd)),
         reserved.map(|cost| int(cost.requests)),
-    ])?)
+    ])?;
+    Ok(())
 }
 
 /// The columns that [`line`] reads.
@@ -192,7 +193,8 @@ pub(super) fn line(row: &Row<'_>) -> rusqlite::Result<AuditLine> {
         reserved: optional(row, 19)?.map(|_| cost(row, 19)).transpose()?,
     };
     let settled = optional(row, 23)?.map(|settled_ms| settled(row, settled_ms)).transpose()?;
-    Ok(AuditLine { seq: uint(row, 0)?, record, settled })
+    let charged = optional(row, 28)?.map(|_| cost(row, 28)).transpose()?;
+    Ok(AuditLine { seq: uint(row, 0)?, record, charged, settled })
 }
 
 fn settled(row: &Row<'_>, settled_ms: u64) -> rusqlite::Result<SettledLine> {
@@ -203,7 +205,6 @@ fn settled(row: &Row<'_>, settled_ms: u64) -> rusqlite::Result<SettledLine> {
         estimated: row.get::<_, Option<bool>>(25)?.unwrap_or(true),
         duration_ms: count(26)?,
         details: row.get::<_, Option<String>>(27)?.unwrap_or_default(),
-        charged: optional(row, 28)?.map(|_| cost(row, 28)).transpose()?,
         usage: Usage { input: count(32)?, cached_input: count(33)?, output: count(34)?, reasoning: count(35)? },
     })
 }

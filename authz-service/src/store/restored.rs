@@ -62,12 +62,7 @@ pub(super) fn read(connection: &Connection) -> Result<Restored, StoreError> {
     connection.execute("UPDATE meta SET value = ?1 WHERE name = 'epoch'", [&epoch.to_be_bytes()[..]])?;
     Ok(Restored {
         windows: rows(connection, "SELECT key, start_ms, end_ms, settled FROM windows", |row| {
-            Ok(WindowTotal {
-                key: row.get(0)?,
-                start_ms: uint(row, 1)?,
-                end_ms: uint(row, 2)?,
-                settled: uint(row, 3)?,
-            })
+            Ok(WindowTotal { key: row.get(0)?, start_ms: uint(row, 1)?, end_ms: uint(row, 2)?, settled: uint(row, 3)? })
         })?,
         outstanding: outstanding(connection)?,
         keys: rows(connection, "SELECT id, tenant, hash, created_ms, revoked_ms FROM keys WHERE hash <> x''", |row| {

@@ -67,9 +67,13 @@ impl TryFrom<RawConfig> for Config {
         if raw.schema_version != 1 {
             return Err(BadConfig::Version(raw.schema_version));
         }
-        let token = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+        let token =
+            |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
         if raw.proxy.len() > 128 || !token(&raw.proxy) {
-            return Err(BadConfig::Field { field: "proxy", why: "must be 1 to 128 characters of A-Z, a-z, 0-9 and -_." });
+            return Err(BadConfig::Field {
+                field: "proxy",
+                why: "must be 1 to 128 characters of A-Z, a-z, 0-9 and -_.",
+            });
         }
         let service = raw.service.unwrap_or_else(|| wire::SERVICE_CLUSTER.to_owned());
         if service.len() > host_limit() || service.is_empty() {
@@ -77,7 +81,10 @@ impl TryFrom<RawConfig> for Config {
         }
         let claim_header = raw.claim_header.unwrap_or_else(|| wire::CLAIM_HEADER.to_owned()).to_ascii_lowercase();
         if !token(&claim_header) || remove_upstream(&claim_header) {
-            return Err(BadConfig::Field { field: "claimHeader", why: "must be a header name, not reserved and no carrier" });
+            return Err(BadConfig::Field {
+                field: "claimHeader",
+                why: "must be a header name, not reserved and no carrier",
+            });
         }
         let sync_interval_ms = raw.sync_interval_ms.unwrap_or(500);
         if !(50..=10_000).contains(&sync_interval_ms) {

@@ -61,8 +61,11 @@ impl Stream {
         let now_ms = host::now_ms();
         let decision = host::ext_authz(wire::DECISION);
         let grant = host::ext_authz(wire::GRANT);
-        let (method, authority, path) =
-            (host::request_header(Read::Method), host::request_header(Read::Authority), host::request_header(Read::Path));
+        let (method, authority, path) = (
+            host::request_header(Read::Method),
+            host::request_header(Read::Authority),
+            host::request_header(Read::Path),
+        );
         let claim = host::request_header(Read::Claim(&config.claim_header));
         let held = TenantContext::admit(&Arrival {
             decision: decision.as_deref(),
@@ -171,8 +174,13 @@ impl Stream {
             };
             outbox.settle(&grant.id, settlement);
         } else if host::ext_authz(wire::DENIAL).is_none() {
-            let refusal =
-                Refusal { request_id: host::request_id(), status, details, denial: denial.to_owned(), ..Refusal::default() };
+            let refusal = Refusal {
+                request_id: host::request_id(),
+                status,
+                details,
+                denial: denial.to_owned(),
+                ..Refusal::default()
+            };
             outbox.refuse(refusal, host::now_ms());
         }
     }

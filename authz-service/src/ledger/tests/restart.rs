@@ -28,10 +28,7 @@ fn undone_and_expired_come_back_as_what_they_were() {
     let before = Bench::new(vec![daily(100)]);
     let reserved = before.reserve(NOON, 1, cost(30)).unwrap();
     let kept = |n, state, charged| Reservation { id: id(n), state, charged, ..reserved.reservation.clone() };
-    let rows = [
-        kept(1, ReservationState::Undone, Cost::default()),
-        kept(2, ReservationState::Expired, cost(30)),
-    ];
+    let rows = [kept(1, ReservationState::Undone, Cost::default()), kept(2, ReservationState::Expired, cost(30))];
     let bench = Bench::new(vec![daily(100)]);
     bench.ledger.restore(after(1), &[total(&reserved, 30)], rows.map(|row| (row, terms(cost(30))))).unwrap();
     assert_eq!(bench.left(after(1)), [70]);

@@ -74,7 +74,7 @@ fn what_nobody_settles_becomes_spend_and_a_late_settlement_corrects_it() {
     bench.reserve(NOON, 1, cost(50)).unwrap();
     bench.ledger.arm(NOON, id(1), PROXY);
     assert_eq!(bench.ledger.expire(after(HOUR_MS - 1)), []);
-    let expired = [Expired { id: id(1), charge: cost(50), correctable: true }];
+    let expired = [Expired { id: id(1), charge: cost(50) }];
     assert_eq!(bench.ledger.expire(after(HOUR_MS)), expired);
     assert_eq!(bench.left(after(HOUR_MS)), [50, 2, 999_950]);
     // Not confirmed: handed out again, later.
@@ -106,7 +106,7 @@ fn a_settlement_that_nobody_confirms_is_handed_to_the_store_again() {
     bench.reserve(NOON, 1, cost(50)).unwrap();
     bench.ledger.settle(NOON, id(1), cost(20)).unwrap();
     assert_eq!(bench.ledger.expire(after(9_999)), []);
-    let again = [Expired { id: id(1), charge: cost(20), correctable: false }];
+    let again = [Expired { id: id(1), charge: cost(20) }];
     assert_eq!(bench.ledger.expire(after(10_000)), again);
     bench.ledger.confirm(id(1));
     assert_eq!(bench.ledger.expire(after(HOUR_MS)), []);

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use axum::Router;
 use axum::extract::State;
@@ -26,13 +27,9 @@ pub enum Phase {
     Draining,
 }
 
-/// What the HTTP listener shows of the service.
-pub trait Probed: Send + Sync + 'static {
-    /// Its metrics.
-    fn metrics(&self) -> &Metrics;
-    /// Its phase now.
-    fn phase(&self) -> Phase;
-}
+/// The phase, shared by who sets it and who shows it.
+#[derive(Debug, Default)]
+pub struct Readiness(AtomicU8);
 
 /// Why the HTTP listener cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -57,24 +54,55 @@ pub async fn bind_http(address: SocketAddr) -> Result<TcpListener, HttpError> {
 }
 
 /// `/metrics`, `/healthz` (200 while the process answers) and `/readyz` (200 while it decides requests, else 503).
-pub fn http_router<P: Probed>(probed: Arc<P>) -> Router {
+pub fn http_router(metrics: Arc<Metrics>, readiness: Arc<Readiness>) -> Router {
     Router::new()
-        .route("/metrics", get(metrics_text::<P>))
+        .route("/metrics", get(metrics_text))
+        .with_state(metrics)
         .route("/healthz", get(async || "ok\n"))
-        .route("/readyz", get(ready::<P>))
-        .with_state(probed)
+        .route("/readyz", get(ready))
+        .with_state(readiness)
 }
 
-async fn metrics_text<P: Probed>(State(probed): State<Arc<P>>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], probed.metrics().text())
+async fn metrics_text(State(metrics): State<Arc<Metrics>>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], metrics.text())
 }
 
-async fn ready<P: Probed>(State(probed): State<Arc<P>>) -> impl IntoResponse {
-    match probed.phase() {
+async fn ready(State(readiness): State<Arc<Readiness>>) -> impl IntoResponse {
+    match readiness.phase() {
         Phase::Ready => (StatusCode::OK, "ready\n"),
         Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
         Phase::StateFailing => (StatusCode::SERVICE_UNAVAILABLE, "the state file cannot be written\n"),
         Phase::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+    }
+}
+
+impl Readiness {
+    /// Starts as [`Phase::Starting`].
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Moves to another phase.
+    pub fn set(&self, phase: Phase) {
+        let number = match phase {
+            Phase::Starting => 0,
+            Phase::Ready => 1,
+            Phase::StateFailing => 2,
+            Phase::Draining => 3,
+        };
+        self.0.store(number, Ordering::Relaxed);
+    }
+
+    /// The phase now.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        match self.0.load(Ordering::Relaxed) {
+            1 => Phase::Ready,
+            2 => Phase::StateFailing,
+            3 => Phase::Draining,
+            _ => Phase::Starting,
+        }
     }
 }
 
@@ -86,25 +114,6 @@ mod tests {
 
     use super::*;
 
-    struct Service {
-        metrics: Metrics,
-        phase: Phase,
-    }
-
-    impl Probed for Service {
-        fn metrics(&self) -> &Metrics {
-            &self.metrics
-        }
-
-        fn phase(&self) -> Phase {
-            self.phase
-        }
-    }
-
-    fn router(phase: Phase) -> Router {
-        http_router(Arc::new(Service { metrics: Metrics::new(), phase }))
-    }
-
     async fn get_text(router: &Router, path: &str) -> (u16, String) {
         let request = axum::http::Request::get(path).body(Body::empty()).unwrap();
         let response = router.clone().oneshot(request).await.unwrap();
@@ -115,20 +124,22 @@ mod tests {
 
     #[tokio::test]
     async fn ready_only_while_requests_are_decided() {
-        for (phase, status, text) in [
-            (Phase::Starting, 503, "starting\n"),
-            (Phase::Ready, 200, "ready\n"),
-            (Phase::StateFailing, 503, "the state file cannot be written\n"),
-            (Phase::Draining, 503, "draining\n"),
-        ] {
-            assert_eq!(get_text(&router(phase), "/readyz").await, (status, text.into()));
-            assert_eq!(get_text(&router(phase), "/healthz").await, (200, "ok\n".into()));
+        let readiness = Arc::new(Readiness::new());
+        let router = http_router(Arc::default(), readiness.clone());
+        assert_eq!(get_text(&router, "/readyz").await, (503, "starting\n".into()));
+        assert_eq!(get_text(&router, "/healthz").await, (200, "ok\n".into()));
+        for (phase, status) in
+            [(Phase::Ready, 200), (Phase::StateFailing, 503), (Phase::Draining, 503), (Phase::Starting, 503)]
+        {
+            readiness.set(phase);
+            assert_eq!(readiness.phase(), phase);
+            assert_eq!(get_text(&router, "/readyz").await.0, status, "{phase:?}");
         }
     }
 
     #[tokio::test]
     async fn metrics_are_there_and_nothing_else_is() {
-        let router = router(Phase::Ready);
+        let router = http_router(Arc::default(), Arc::default());
         let (status, text) = get_text(&router, "/metrics").await;
         assert!(status == 200 && text.ends_with("# EOF\n"), "{text}");
         for path in ["/", "/v1/usage", "/v1/keys", "/debug"] {
