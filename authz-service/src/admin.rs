@@ -8,6 +8,7 @@ pub mod client;
 pub(crate) mod double;
 pub mod listener;
 pub mod messages;
+pub mod operations;
 pub mod router;
 
 use std::future::Future;
@@ -17,6 +18,8 @@ use gateway_core::name::TenantName;
 pub use messages::{
     AuditPage, CreateKey, CreatedKey, KeyRow, KeyState, KeyText, LimitLeft, NewKeyBody, Reloaded, TenantUsage, Usage,
 };
+
+pub use operations::{Administration, Running};
 
 use crate::vault::Secret;
 

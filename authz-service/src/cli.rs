@@ -61,7 +61,7 @@ pub(crate) enum CliError {
     Refused(String),
     #[error("environment variable `{ADMIN_VARIABLE}`: {0}")]
     Variable(UnixAddrError),
-    #[error("{0}")]
+    #[error("{}", chain(&**.0))]
     Serve(Box<dyn std::error::Error + Send + Sync>),
 }
 
@@ -122,6 +122,14 @@ async fn ask(client: &Client, command: Command, out: &mut dyn Write) -> Result<(
         }
         Command::Serve(_) | Command::Check { .. } | Command::Version => Ok(()),
     }
+}
+
+/// An error and what it came from, on one line.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    std::iter::successors(Some(error), |error| error.source())
+        .map(ToString::to_string)
+        .reduce(|said, cause| if said.ends_with(&cause) { said } else { format!("{said}: {cause}") })
+        .unwrap_or_default()
 }
 
 /// The admin socket: the flag, else the variable, else the default.

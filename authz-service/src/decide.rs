@@ -10,7 +10,7 @@ mod limits;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use gateway_core::chat::{AdmitTerms, Admission};
+use gateway_core::chat::{Admission, AdmitTerms};
 use gateway_core::claims::{PathClaims, agree_tenant};
 use gateway_core::denial::{Code, Denial};
 use gateway_core::gate;
@@ -22,13 +22,13 @@ use gateway_core::wire;
 use crate::identity::api_key::{self, ApiKeyText, KeyRecord};
 use crate::identity::{CredentialError, Identity, jwt};
 use crate::ledger::{GrantId, Ledger, Now, Reservation, Reserved, Subject};
-use crate::registry::{CredentialHeader, Endpoint, EndpointKind, Model, Provider, Registry, Reserve, Tenant, TenantState};
+use crate::registry::{CredentialHeader, EndpointKind, Model, Provider, Registry, Reserve, Tenant, TenantState};
 use crate::vault::Secret;
 
 pub use limits::{Field, fields};
 
-/// One request as Envoy describes it, with everything that a decision reads.
-#[derive(Debug)]
+/// One request as Envoy describes it, with everything that a decision reads. Never printed: its headers hold the
+/// credential.
 pub struct Arrival<'a> {
     /// Method, authority, path, headers.
     pub head: Head<'a>,
@@ -50,12 +50,21 @@ pub struct Grounds<'a> {
     pub registry: &'a Registry,
     /// What the store keeps of API keys, by key id.
     pub keys: &'a HashMap<String, KeyRecord>,
-    /// A tenant's own key of a provider.
-    pub own_key: &'a dyn Fn(&TenantName, &str) -> Result<Option<Secret>, Denial>,
+    /// The tenants' own keys of providers.
+    pub vault: &'a dyn OwnKeys,
     /// Budgets, rates, requests in flight.
     pub ledger: &'a Ledger,
     /// Name of the claim header, lower case.
     pub claim_header: &'a str,
+}
+
+/// Where a tenant's own key of a provider is.
+pub trait OwnKeys {
+    /// The key, if the tenant has one.
+    ///
+    /// # Errors
+    /// A denial when there is one and it cannot be opened: the platform's is no substitute.
+    fn own_key(&self, tenant: &TenantName, provider: &str) -> Result<Option<Secret>, Denial>;
 }
 
 /// The answer.
@@ -164,7 +173,7 @@ fn admit(grounds: &Grounds<'_>, arrival: &Arrival<'_>, facts: &mut Facts) -> Res
     }
     match endpoint.kind {
         EndpointKind::Models => Ok(answer::data(arrival, &identity, tenant, registry)),
-        EndpointKind::Chat => chat(grounds, arrival, &checked, &Caller { identity: &identity, tenant, claims, endpoint }, facts),
+        EndpointKind::Chat => chat(grounds, arrival, &checked, &Caller { identity: &identity, tenant, claims }, facts),
     }
 }
 
@@ -173,7 +182,6 @@ struct Caller<'a> {
     identity: &'a Identity,
     tenant: &'a Arc<Tenant>,
     claims: PathClaims<'a>,
-    endpoint: &'a Endpoint,
 }
 
 const fn method(kind: EndpointKind) -> &'static str {
@@ -226,8 +234,7 @@ fn chat(
     let request = gateway_core::chat::parse(arrival.body, &registry.extra_fields)?;
     let model = model(registry, caller, request.model.as_ref())?;
     facts.model = Some(model.name.clone());
-    let (provider, upstream_model) =
-        registry.target(caller.tenant, &model.name).ok_or(Code::NoEligibleTarget)?;
+    let (provider, upstream_model) = registry.target(caller.tenant, &model.name).ok_or(Code::NoEligibleTarget)?;
     facts.provider.clone_from(&provider.name);
     facts.region.clone_from(&provider.region);
     request.check_fields(&provider.extra_fields)?;
@@ -256,7 +263,10 @@ fn chat(
 /// The body is all there, and no larger than the plan allows.
 fn whole_body(arrival: &Arrival<'_>, checked: &Checked<'_>, most: u64) -> Result<(), Denial> {
     let length = arrival.body.len() as u64;
-    if checked.partial_body || length > most.min(wire::MAX_BODY_BYTES) || checked.content_length.is_some_and(|n| n > most) {
+    if checked.partial_body
+        || length > most.min(wire::MAX_BODY_BYTES)
+        || checked.content_length.is_some_and(|n| n > most)
+    {
         return Err(Denial::new(Code::BodyTooLarge).detail(format!("The most is {most} bytes.")));
     }
     if checked.content_length.is_some_and(|announced| announced != length) {
@@ -288,7 +298,9 @@ fn model<'a>(registry: &'a Registry, caller: &Caller<'_>, body: Option<&ModelNam
 
 /// The tenant's own key of the provider, else the platform's; a request never leaves without one.
 fn credential(grounds: &Grounds<'_>, tenant: &TenantName, provider: &Provider) -> Result<Secret, Denial> {
-    (grounds.own_key)(tenant, &provider.name)?
+    grounds
+        .vault
+        .own_key(tenant, &provider.name)?
         .or_else(|| provider.platform_key.clone())
         .ok_or_else(|| Denial::new(Code::NoEligibleTarget).detail("There is no key for the provider of this model."))
 }

@@ -34,6 +34,8 @@ pub use entry::{Reservation, ReservationState};
 pub use presence::Synced;
 pub use restore::WindowTotal;
 pub use settlement::{Expired, Settled};
+#[cfg(test)]
+pub(crate) use tests::terms as test_terms;
 
 /// The caller's wall clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

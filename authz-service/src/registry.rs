@@ -283,8 +283,9 @@ impl Registry {
     /// Who serves this model to this tenant: the first provider in an allowed region.
     #[must_use]
     pub fn target(&self, tenant: &Tenant, model: &ModelName) -> Option<(&Arc<Provider>, &str)> {
-        self.providers.iter().filter(|provider| tenant.regions.contains(&provider.region)).find_map(|provider| {
-            provider.models.get(model).map(|upstream| (provider, upstream.as_str()))
-        })
+        self.providers
+            .iter()
+            .filter(|provider| tenant.regions.contains(&provider.region))
+            .find_map(|provider| provider.models.get(model).map(|upstream| (provider, upstream.as_str())))
     }
 }

@@ -8,7 +8,7 @@ mod gate;
 pub mod logs;
 pub mod metrics;
 mod models;
-mod operations;
+
 mod service;
 
 use std::io;
@@ -26,6 +26,7 @@ use tokio::sync::watch;
 pub use service::{Service, StartError};
 
 use crate::admin::listener::{self, AdminListener, BindError};
+use crate::admin::operations::Administration;
 use crate::cli::ServeOptions;
 use crate::gate_service::gate_server::GateServer;
 use metrics::{HttpError, Phase};
@@ -67,9 +68,10 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
     let admin = AdminListener::bind(options.admin.path())?;
     let http = metrics::bind_http(options.http).await?;
     let probes = metrics::http_router(Arc::clone(service.metrics()), Arc::clone(service.readiness()));
+    let operations = Arc::new(Administration::new(Arc::clone(&service)));
     let clock = tokio::spawn(housekeeping(Arc::clone(&service)));
     let signals = tokio::spawn(signals(Arc::clone(&service), stop));
-    service.readiness().set(Phase::Ready);
+    service.enter(Phase::Ready);
     tracing::info!(
         proxies = %options.proxies.path().display(), admin = %options.admin.path().display(), http = %options.http,
         version = service.registry().version, "serving"
@@ -77,7 +79,7 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
     tokio::try_join!(
         axum::serve(proxies, proxy_router(&service)).with_graceful_shutdown(stopped(stopping.clone())),
         axum::serve(http, probes).with_graceful_shutdown(stopped(stopping.clone())),
-        listener::serve(admin, Arc::clone(&service), stopped(stopping)),
+        listener::serve(admin, operations, stopped(stopping)),
     )?;
     signals.abort();
     clock.abort();
@@ -136,7 +138,7 @@ async fn signals(service: Arc<Service>, stop: watch::Sender<bool>) {
         }
     }
     tracing::info!("draining");
-    service.readiness().set(Phase::Draining);
+    service.enter(Phase::Draining);
     // Whoever waits for it may have gone.
     let _ = stop.send(true);
 }

@@ -17,7 +17,7 @@ use super::AdminError;
 /// A key lives for this long unless asked otherwise.
 pub const DEFAULT_TTL: &str = "24h";
 /// No key lives longer.
-pub const MAX_TTL: Duration = Duration::from_secs(72 * 3600);
+pub const MAX_TTL: Duration = crate::resource::LONGEST_KEY;
 const MIN_TTL: Duration = Duration::from_secs(60);
 
 /// `POST /v1/keys` as it travels.
@@ -38,9 +38,9 @@ pub struct NewKeyBody {
     /// How long it lives, `90m` or `24h`; absent: [`DEFAULT_TTL`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<String>,
-    /// What operators call it, a DNS label; absent: made from the id.
+    /// Namespace of its resource, one that the tenant lists; absent: the tenant's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
+    pub namespace: Option<String>,
 }
 
 /// A checked request for a key; that its tenant, models, endpoints and role exist is for the registry to say.
@@ -56,8 +56,8 @@ pub struct CreateKey {
     pub role: Option<String>,
     /// How long it lives: a minute to [`MAX_TTL`].
     pub ttl: Duration,
-    /// What operators call it, a DNS label.
-    pub name: Option<String>,
+    /// Namespace of its resource, a DNS label; `None`: the tenant's name.
+    pub namespace: Option<String>,
 }
 
 impl TryFrom<NewKeyBody> for CreateKey {
@@ -68,8 +68,8 @@ impl TryFrom<NewKeyBody> for CreateKey {
         if models.as_ref().is_some_and(Vec::is_empty) || raw.endpoints.as_ref().is_some_and(Vec::is_empty) {
             return Err(AdminError::Invalid("an empty list allows nothing: leave it out to allow all".into()));
         }
-        if let Some(name) = raw.name.as_deref().filter(|name| !is_dns_label(name)) {
-            return Err(AdminError::Invalid(format!("key name `{name}` is not a DNS label")));
+        if let Some(name) = raw.namespace.as_deref().filter(|name| !is_dns_label(name)) {
+            return Err(AdminError::Invalid(format!("namespace `{name}` is not a DNS label")));
         }
         Ok(Self {
             tenant: tenant(&raw.tenant)?,
@@ -77,7 +77,7 @@ impl TryFrom<NewKeyBody> for CreateKey {
             endpoints: raw.endpoints,
             role: raw.role,
             ttl: lifetime(raw.ttl.as_deref().unwrap_or(DEFAULT_TTL))?,
-            name: raw.name,
+            namespace: raw.namespace,
         })
     }
 }
@@ -228,7 +228,7 @@ pub struct Usage {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TenantUsage {
-    /// Its name.
+    /// Its name; empty: refused before the tenant was known.
     pub tenant: String,
     /// Requests that were admitted.
     pub admitted: u64,
@@ -305,7 +305,7 @@ mod tests {
         assert!(refusal(|raw| raw.tenant = "Acme".into()).starts_with("tenant `Acme` must be"));
         assert!(refusal(|raw| raw.models = Some(vec!["a b".into()])).starts_with("model `a b` must be"));
         assert!(refusal(|raw| raw.models = Some(vec![])).starts_with("an empty list allows nothing"));
-        assert_eq!(refusal(|raw| raw.name = Some("../x".into())), "key name `../x` is not a DNS label");
+        assert_eq!(refusal(|raw| raw.namespace = Some("../x".into())), "namespace `../x` is not a DNS label");
     }
 
     #[test]

@@ -56,7 +56,8 @@ pub(super) enum Command {
     /// Show what every tenant has used and has left
     #[command(after_help = "\
 Units: GPU-s are GPU-seconds weighted by GPU class; dollars are exact to a millionth. JSON has the same numbers as
-integers: gpuMs (GPU-milliseconds), microUsd (millionths of a US dollar), tokens, requests.")]
+integers: gpuMs (GPU-milliseconds), microUsd (millionths of a US dollar), tokens, requests. The row `(none)` counts
+requests that were refused before their tenant was known.")]
     Usage {
         /// How to print it
         #[arg(long, value_enum, default_value_t = Output::Table)]
@@ -107,7 +108,7 @@ The service keeps only the key's SHA-256: who loses the key makes another one.
 
 Examples:
   bulkhead key create --tenant acme
-  bulkhead key create --tenant acme --model llama-3.1-8b --endpoint chat --ttl 72h --name batch
+  bulkhead key create --tenant acme --model llama-3.1-8b --endpoint chat --ttl 72h
   KEY=$(bulkhead key create --tenant acme --output json | jq -r .key)")]
     Create(NewKey),
     /// Revoke a key, for good and at once
@@ -146,9 +147,9 @@ pub(super) struct NewKey {
     /// How long it lives: 1m to 72h, as in `90m` or `24h`
     #[arg(long, value_name = "DURATION", default_value = crate::admin::messages::DEFAULT_TTL)]
     pub(super) ttl: String,
-    /// Name of its resource, a DNS label
+    /// Namespace of its resource, one that the tenant lists [default: the tenant's name]
     #[arg(long)]
-    pub(super) name: Option<String>,
+    pub(super) namespace: Option<String>,
     /// How to print it
     #[arg(long, value_enum, default_value_t = Output::Table)]
     pub(super) output: Output,
@@ -176,7 +177,8 @@ Example:
 pub(super) enum AuditCommand {
     /// Print the newest records, oldest first
     #[command(after_help = "\
-JSON prints one record a line, exactly as the service keeps it.
+JSON prints one record a line, exactly as the service keeps it. A request that is still under way has no `charged`
+yet, also with --follow: its record is completed when it settles.
 
 Examples:
   bulkhead audit tail --limit 20

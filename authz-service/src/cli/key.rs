@@ -11,9 +11,10 @@ use crate::admin::client::Client;
 use crate::admin::{KeyRow, NewKeyBody};
 
 pub(super) async fn create(client: &Client, asked: NewKey, out: &mut dyn Write) -> Result<(), CliError> {
-    let NewKey { tenant, models, endpoints, role, ttl, name, output } = asked;
+    let NewKey { tenant, models, endpoints, role, ttl, namespace, output } = asked;
     let listed = |list: Vec<String>| Some(list).filter(|list| !list.is_empty());
-    let body = NewKeyBody { tenant, models: listed(models), endpoints: listed(endpoints), role, ttl: Some(ttl), name };
+    let body =
+        NewKeyBody { tenant, models: listed(models), endpoints: listed(endpoints), role, ttl: Some(ttl), namespace };
     let created = client.create_key(&body).await?;
     if output == Output::Json {
         return Ok(writeln!(out, "{}", serde_json::to_string(&created)?)?);

@@ -42,7 +42,7 @@ fn row(used: &TenantUsage) -> [String; 8] {
     let denied: Vec<String> = used.denied.iter().map(|(code, count)| format!("{count} {code}")).collect();
     let left: Vec<String> = used.limits.iter().map(left).collect();
     [
-        used.tenant.clone(),
+        if used.tenant.is_empty() { "(none)".to_owned() } else { used.tenant.clone() },
         requests.to_string(),
         if denied.is_empty() { "0".to_owned() } else { denied.join("\n") },
         used.input_tokens.to_string(),
@@ -85,17 +85,17 @@ mod tests {
                 limit("day", "micro_usd", 998_766, 1_000_000),
             ],
         };
-        let globex = TenantUsage { tenant: "globex".into(), ..TenantUsage::default() };
+        let strangers = TenantUsage { denied: [("missing_credential".into(), 4)].into(), ..TenantUsage::default() };
         assert_eq!(
-            table(&Usage { tenants: vec![acme, globex] }).to_string(),
+            table(&Usage { tenants: vec![strangers, acme] }).to_string(),
             "\
 ┌────────┬──────────┬───────────────────────┬───────────┬────────────┬───────┬───────────┬──────────────────────────────────────┐
 │ tenant ┆ requests ┆ denied                ┆ tokens in ┆ tokens out ┆ GPU-s ┆   dollars ┆ left                                 │
 ╞════════╪══════════╪═══════════════════════╪═══════════╪════════════╪═══════╪═══════════╪══════════════════════════════════════╡
+│ (none) ┆        4 ┆ 4 missing_credential  ┆         0 ┆          0 ┆ 0.000 ┆ $0.000000 ┆                                      │
 │ acme   ┆       15 ┆ 2 model_not_allowed   ┆      1200 ┆        345 ┆ 6.789 ┆ $0.001234 ┆ gpu-hour: 3193.211 of 3200.000 GPU-s │
 │        ┆          ┆ 1 rate_limit_exceeded ┆           ┆            ┆       ┆           ┆ tokens: 98455 of 100000 tokens       │
 │        ┆          ┆                       ┆           ┆            ┆       ┆           ┆ day: $0.998766 of $1.000000          │
-│ globex ┆        0 ┆ 0                     ┆         0 ┆          0 ┆ 0.000 ┆ $0.000000 ┆                                      │
 └────────┴──────────┴───────────────────────┴───────────┴────────────┴───────┴───────────┴──────────────────────────────────────┘"
         );
     }

@@ -38,8 +38,16 @@ pub fn fields(states: &[LimitState]) -> Vec<Field> {
     });
     let left = joined(states, |s| format!("\"{}\";r={};t={}", s.name, s.left, seconds(s.reset_after)));
     let mut fields = vec![Field::new("ratelimit-policy", policy), Field::new("ratelimit", left)];
-    fields.extend(openai(states, Counts::Requests, ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"]));
-    fields.extend(openai(states, Counts::Tokens, ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"]));
+    fields.extend(openai(
+        states,
+        Counts::Requests,
+        ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"],
+    ));
+    fields.extend(openai(
+        states,
+        Counts::Tokens,
+        ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"],
+    ));
     fields
 }
 
@@ -53,7 +61,10 @@ pub(super) fn refusal(refused: &Refused) -> Stop {
     };
     let denial = Denial::new(code).detail(format!(
         "Limit `{}` allows {} {}, {} are left.",
-        limit.name, limit.amount, unit(limit.counts), refused.left
+        limit.name,
+        limit.amount,
+        unit(limit.counts),
+        refused.left
     ));
     let mut headers = fields(&refused.states);
     headers.extend(wait.map(|wait| Field::new("retry-after", seconds(wait).max(1).to_string())));
@@ -70,7 +81,8 @@ fn openai(states: &[LimitState], counts: Counts, names: [&'static str; 3]) -> Ve
     let Some(tightest) = states.iter().filter(|state| state.counts == counts).min_by_key(|state| state.left) else {
         return Vec::new();
     };
-    let values = [tightest.amount.to_string(), tightest.left.to_string(), format!("{}s", seconds(tightest.reset_after))];
+    let values =
+        [tightest.amount.to_string(), tightest.left.to_string(), format!("{}s", seconds(tightest.reset_after))];
     names.into_iter().zip(values).map(|(name, value)| Field { name, value }).collect()
 }
 

@@ -3,6 +3,8 @@
 //! The checksum (GitHub's scheme: CRC-32 in base62) turns typing errors and guesses away before any look-up. It is no
 //! proof of anything: only the hash is.
 
+mod spelling;
+
 use std::fmt;
 
 use aws_lc_rs::digest;
@@ -11,6 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use subtle::{Choice, ConstantTimeEq as _};
 use zeroize::Zeroizing;
 
+use self::spelling::{BASE36, BASE62, CHECKSUM, ID, SECRET, base62, checksum, new_id};
 use super::CredentialError;
 use crate::registry::{KeyTerms, Limit, Permits};
 use crate::vault::{Random, RandomError, draw};
@@ -20,12 +23,7 @@ pub const PREFIX: &str = "bh_";
 /// No key outlives this, whatever its resource says.
 pub const MAX_AGE: SignedDuration = SignedDuration::from_hours(72);
 
-const ID: usize = 12;
-const SECRET: usize = 43;
-const CHECKSUM: usize = 6;
 const LENGTH: usize = PREFIX.len() + ID + 1 + SECRET + CHECKSUM;
-const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-const BASE36: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
 /// The whole text of a key: wiped when dropped, never shown by `Debug`.
 #[derive(Clone)]
@@ -220,45 +218,6 @@ pub fn check(
         permits: terms.permits.clone(),
         limits: terms.limits.clone(),
     })
-}
-
-/// Twelve characters, each equally likely: bytes that would favour some are drawn again, a few times at most.
-fn new_id(random: &mut Random<'_>) -> Result<String, RandomError> {
-    let mut id = String::with_capacity(ID);
-    for _ in 0..8 {
-        for byte in *draw::<16>(random)? {
-            let fair = byte < 252;
-            match BASE36.get(usize::from(byte % 36)) {
-                Some(digit) if fair && id.len() < ID => id.push(char::from(*digit)),
-                _ => {}
-            }
-        }
-        if id.len() == ID {
-            return Ok(id);
-        }
-    }
-    Err(RandomError)
-}
-
-/// CRC-32 (IEEE) as six digits of base62.
-fn checksum(text: &[u8]) -> [u8; CHECKSUM] {
-    *base62::<CHECKSUM>(&crc32fast::hash(text).to_be_bytes())
-}
-
-/// A big-endian number in `N` digits of base62, the most significant first; `N` digits must be enough for it.
-fn base62<const N: usize>(number: &[u8]) -> Zeroizing<[u8; N]> {
-    let mut number = Zeroizing::new(number.to_vec());
-    let mut digits = Zeroizing::new([b'0'; N]);
-    for digit in digits.iter_mut().rev() {
-        let mut rest = 0_u32;
-        for byte in number.iter_mut() {
-            let value = rest << 8 | u32::from(*byte);
-            *byte = (value / 62) as u8;
-            rest = value % 62;
-        }
-        *digit = BASE62.get(rest as usize).copied().unwrap_or(b'0');
-    }
-    digits
 }
 
 #[cfg(test)]

@@ -154,9 +154,10 @@ impl Counters {
                 if left >= asked {
                     return None;
                 }
-                let wait = self.rates.get(&hold.key).map_or_else(|| Rate::default().wait(now, pace, asked), |rate| {
-                    rate.wait(now, pace, asked)
-                });
+                let wait = self
+                    .rates
+                    .get(&hold.key)
+                    .map_or_else(|| Rate::default().wait(now, pace, asked), |rate| rate.wait(now, pace, asked));
                 Some(Verdict { kind: RefusedBy::Rate, left, wait })
             }
             Refilled::InFlight if self.in_flight(hold) < limit.amount => None,

@@ -103,7 +103,7 @@ mod tests {
     const T0: Now = Now { unix_ms: 1_790_000_000_000 };
 
     fn later(ms: u64) -> Now {
-        Now { unix_ms: T0.unix_ms + ms }
+        Now { unix_ms: T0.unix_ms.saturating_add(ms) }
     }
 
     #[test]

@@ -23,16 +23,14 @@ pub struct Settled {
     pub late: bool,
 }
 
-/// A reservation that is to be stored as spend, then to be [`Ledger::confirm`]ed.
+/// What the store has to note as spend, then to be [`Ledger::confirm`]ed: a reservation that nobody settled, or one whose
+/// settlement nobody confirmed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Expired {
     /// Which.
     pub id: GrantId,
     /// What is charged.
     pub charge: Cost,
-    /// A late settlement may still correct it, so the store must go on knowing it. Otherwise it was settled with this
-    /// charge, but nobody confirmed that the store has it.
-    pub correctable: bool,
 }
 
 impl Ledger {
@@ -84,6 +82,12 @@ impl Ledger {
         }
     }
 
+    /// Reservations whose end is not durable yet.
+    #[must_use]
+    pub fn outstanding(&self) -> usize {
+        self.lock().entries.values().filter(|entry| matches!(entry.phase, Phase::Open | Phase::Settled)).count()
+    }
+
     /// Turns reservations older than their longest stream into spend, and drops what has had its day: undone and
     /// expired ones another longest stream later, idle counters. To be called about once a second.
     ///
@@ -123,9 +127,8 @@ impl State {
                 return end_ms > now.unix_ms;
             }
         };
-        let settled = entry.phase == Phase::Settled;
-        let phase = if settled { Phase::Settled } else { Phase::Expired { saved: false } };
-        expired.push(Expired { id, charge, correctable: !settled });
+        let phase = if entry.phase == Phase::Settled { Phase::Settled } else { Phase::Expired { saved: false } };
+        expired.push(Expired { id, charge });
         self.turn(now, id, phase, Standing::spent(charge), again_ms);
         true
     }

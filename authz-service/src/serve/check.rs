@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::core::v3::{HeaderValue, HeaderValueOption};
-use envoy_types::pb::envoy::r#type::v3::HttpStatus;
 use envoy_types::pb::envoy::service::auth::v3::attribute_context::HttpRequest;
 use envoy_types::pb::envoy::service::auth::v3::authorization_server::Authorization;
 use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
 use envoy_types::pb::envoy::service::auth::v3::{CheckRequest, CheckResponse, DeniedHttpResponse, OkHttpResponse};
+use envoy_types::pb::envoy::r#type::v3::HttpStatus;
 use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
 use envoy_types::pb::google::rpc;
 use gateway_core::denial::{Code, Denial};
@@ -21,6 +21,7 @@ use gateway_core::wire;
 use tonic::{Request, Response, Status};
 
 use super::Service;
+use super::metrics::Decided;
 use super::service::random_id;
 use crate::decide::{Allow, Arrival, Decision, Deny, Field};
 use crate::ledger::GrantId;
@@ -79,7 +80,12 @@ async fn allowed(service: &Arc<Service>, arrival: &Arrival<'_>, allow: Allow) ->
     let undo = UndoOnDrop { service, id: allow.reservation.is_some().then_some(arrival.grant_id) };
     if service.record_allow(arrival, &allow).await.is_err() {
         drop(undo);
-        return refused(&Denial::new(Code::ServiceUnavailable), &[Field::new("retry-after", "1")], arrival.request_id, None);
+        return refused(
+            &Denial::new(Code::ServiceUnavailable),
+            &[Field::new("retry-after", "1")],
+            arrival.request_id,
+            None,
+        );
     }
     let response = granted(service, arrival, &allow);
     undo.keep();
@@ -113,7 +119,6 @@ fn granted(service: &Service, arrival: &Arrival<'_>, allow: &Allow) -> CheckResp
         status: Some(rpc::Status { code: OK, ..rpc::Status::default() }),
         dynamic_metadata: Some(metadata(words)),
         http_response: Some(HttpResponse::OkResponse(ok)),
-        ..CheckResponse::default()
     }
 }
 
@@ -143,8 +148,20 @@ fn refused(denial: &Denial, fields: &[Field], request_id: &str, tenant: Option<&
         status: Some(rpc::Status { code: PERMISSION_DENIED, ..rpc::Status::default() }),
         dynamic_metadata: Some(metadata(words)),
         http_response: Some(HttpResponse::DeniedResponse(DeniedHttpResponse { status, headers, body })),
-        ..CheckResponse::default()
     }
+}
+
+/// An answer as metrics count it.
+fn word(answer: &CheckResponse) -> (Decided, &'static str) {
+    if matches!(answer.http_response, Some(HttpResponse::OkResponse(_))) {
+        return (Decided::Allow, "ok");
+    }
+    let code = answer.dynamic_metadata.as_ref().and_then(|metadata| metadata.fields.get(wire::LOG_CODE));
+    let code = match code.and_then(|value| value.kind.as_ref()) {
+        Some(Kind::StringValue(code)) => Code::ALL.iter().map(|known| known.row().code).find(|known| known == code),
+        _ => None,
+    };
+    (Decided::Deny, code.unwrap_or("internal"))
 }
 
 /// Undoes a reservation unless told to keep it: the answer was dropped, or could not be made durable.

@@ -4,25 +4,26 @@
 //! after the state file has the change.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use gateway_core::denial::{Code, Denial};
 use gateway_core::gate::{Grant, SignedGrant};
 use gateway_core::name::TenantName;
-use gateway_core::price::{ModelCost, Prices, Terms};
+use gateway_core::price::{ModelCost, Prices, PricesError, Terms};
 use gateway_core::wire;
 use prost::Message as _;
 
 use super::metrics::{Metrics, Phase, Readiness};
+use crate::admin::operations::Running;
 use crate::cli::ServeOptions;
-use crate::decide::{Allow, Arrival, Decision, Deny, Grounds, decide};
+use crate::decide::{self, Allow, Arrival, Decision, Deny, Grounds};
 use crate::identity::api_key::{KeyHash, KeyRecord};
 use crate::ledger::{BadKey, GrantId, Ledger, Now, Reservation};
 use crate::registry::Registry;
-use crate::resource::{self, Loaded, Problem, Sources};
-use crate::store::{self, AuditRecord, Command, KeyRow, Restored, Store, StoreError, VaultRow, WriteError};
+use crate::resource::{self, BadSources, Loaded, Problem, Sources};
+use crate::store::{self, AuditRecord, Command, KeyRow, Reader, Restored, Store, StoreError, VaultRow, WriteError};
 use crate::vault::{self, GrantKey, Kek, KekError, RandomError, Sealed, Secret};
 
 /// Why the service does not start.
@@ -31,9 +32,15 @@ pub enum StartError {
     /// The state file.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The resources are too large to keep.
+    #[error(transparent)]
+    Sources(BadSources),
     /// What the state file holds.
     #[error(transparent)]
     Ledger(#[from] BadKey),
+    /// The price of a reservation that a former version made.
+    #[error(transparent)]
+    Price(#[from] PricesError),
     /// The key-encryption key.
     #[error(transparent)]
     Kek(#[from] KekError),
@@ -47,29 +54,29 @@ pub enum StartError {
 
 /// A sealed provider key of a tenant, as the state file has it.
 #[derive(Clone)]
-pub(crate) struct OwnKey {
-    pub(crate) key_id: String,
-    pub(crate) version: u64,
-    pub(crate) sealed: Vec<u8>,
+pub(super) struct OwnKey {
+    pub(super) key_id: String,
+    pub(super) version: u64,
+    pub(super) sealed: Vec<u8>,
 }
 
 /// Sealed provider keys by tenant and provider.
-pub(crate) type OwnKeys = HashMap<(TenantName, String), OwnKey>;
+pub(super) type OwnKeys = HashMap<(TenantName, String), OwnKey>;
 
 /// Everything that listeners share.
 pub struct Service {
     registry: ArcSwap<Registry>,
-    pub(crate) keys: ArcSwap<HashMap<String, KeyRecord>>,
-    pub(crate) own_keys: ArcSwap<OwnKeys>,
-    pub(crate) ledger: Ledger,
-    pub(crate) store: Store,
-    pub(crate) kek: Kek,
+    pub(super) keys: ArcSwap<HashMap<String, KeyRecord>>,
+    pub(super) own_keys: ArcSwap<OwnKeys>,
+    pub(super) ledger: Ledger,
+    pub(super) store: Store,
+    pub(super) kek: Kek,
     grant_key: GrantKey,
     metrics: Arc<Metrics>,
     readiness: Arc<Readiness>,
-    pub(crate) policies: PathBuf,
-    /// Changes of keys, provider keys and resources, one at a time.
-    pub(crate) changing: tokio::sync::Mutex<()>,
+    policies: PathBuf,
+    reader: Arc<Reader>,
+    reloading: tokio::sync::Mutex<()>,
 }
 
 impl Service {
@@ -82,11 +89,17 @@ impl Service {
         let (store, restored) = Store::open(&options.state)?;
         let metrics = Arc::new(Metrics::new());
         let loaded = first_set(options, &restored, &metrics)?;
+        let reader = Arc::new(store.reader()?);
         let grant_key = GrantKey::derive(&kek, restored.salt.expose());
         let ledger = Ledger::default();
-        let terms = |reservation: Reservation| (terms_of(&loaded.registry, &reservation), reservation);
-        let outstanding = restored.outstanding.into_iter().map(terms).map(|(terms, reservation)| (reservation, terms));
+        let terms =
+            |reservation: Reservation| terms_of(&loaded.registry, &reservation).map(|terms| (reservation, terms));
+        let outstanding = restored.outstanding.into_iter().map(terms).collect::<Result<Vec<_>, _>>()?;
         ledger.restore(now(), &restored.windows, outstanding)?;
+        let first = Command::KeepSources {
+            version: loaded.registry.version.clone(),
+            bytes: loaded.sources.to_bytes().map_err(StartError::Sources)?,
+        };
         let service = Self {
             registry: ArcSwap::from_pointee(loaded.registry),
             keys: ArcSwap::from_pointee(restored.keys.iter().filter_map(key_record).collect()),
@@ -98,9 +111,11 @@ impl Service {
             metrics,
             readiness: Arc::new(Readiness::new()),
             policies: options.policies.clone(),
-            changing: tokio::sync::Mutex::default(),
+            reader,
+            reloading: tokio::sync::Mutex::default(),
         };
         service.count_resources();
+        service.submit(first);
         Ok(Arc::new(service))
     }
 
@@ -109,12 +124,17 @@ impl Service {
         self.registry.load()
     }
 
-    pub(super) fn metrics(&self) -> &Arc<Metrics> {
+    pub(super) const fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
     }
 
-    pub(super) fn readiness(&self) -> &Arc<Readiness> {
+    pub(super) const fn readiness(&self) -> &Arc<Readiness> {
         &self.readiness
+    }
+
+    /// Moves to another phase of its life.
+    pub(super) fn enter(&self, phase: Phase) {
+        self.readiness.set(phase);
     }
 
     /// The claim header, lower case.
@@ -123,33 +143,17 @@ impl Service {
         wire::CLAIM_HEADER
     }
 
-    /// Decides one request; see [`decide`].
+    /// Decides one request; see [`decide::decide`].
     pub(super) fn decide(&self, arrival: &Arrival<'_>) -> Decision {
         let (registry, keys) = (self.registry(), self.keys.load());
         let grounds = Grounds {
             registry: &registry,
             keys: &keys,
-            own_key: &|tenant, provider| self.own_key(tenant, provider),
+            vault: self,
             ledger: &self.ledger,
             claim_header: self.claim_header(),
         };
-        decide(&grounds, arrival)
-    }
-
-    fn own_key(&self, tenant: &TenantName, provider: &str) -> Result<Option<Secret>, Denial> {
-        let keys = self.own_keys.load();
-        if keys.is_empty() {
-            return Ok(None);
-        }
-        let Some(own) = keys.get(&(tenant.clone(), provider.to_owned())) else { return Ok(None) };
-        let opened = u32::try_from(own.version).ok().and_then(|version| {
-            let sealed = Sealed::from_bytes(&own.sealed).ok()?;
-            vault::open(&self.kek, &sealed, tenant.as_str(), provider, &own.key_id, version).ok()
-        });
-        opened.map(Some).ok_or_else(|| {
-            tracing::error!(tenant = %tenant, provider, "a tenant's provider key cannot be opened");
-            Denial::new(Code::Internal).detail("The stored key of this provider cannot be opened.")
-        })
+        decide::decide(&grounds, arrival)
     }
 
     /// Makes an allowance durable: its audit record and its reservation, in one commit.
@@ -197,14 +201,14 @@ impl Service {
     }
 
     /// Writes and waits; a state file that fails makes the service not ready, one that works makes it ready again.
-    pub(crate) async fn write(&self, command: Command) -> Result<(), WriteError> {
+    pub(super) async fn write(&self, command: Command) -> Result<(), WriteError> {
         let written = self.store.write(command).await;
         match &written {
-            Ok(()) if self.readiness.phase() == Phase::StateFailing => self.readiness.set(Phase::Ready),
+            Ok(()) if self.readiness.phase() == Phase::StateFailing => self.enter(Phase::Ready),
             Ok(()) | Err(WriteError::Conflict(_) | WriteError::Busy) => {}
             Err(error) => {
                 tracing::error!(%error, "the state file cannot be written");
-                self.readiness.set(Phase::StateFailing);
+                self.enter(Phase::StateFailing);
             }
         }
         written
@@ -248,20 +252,19 @@ impl Service {
         Grant::decode(signed.grant).ok()
     }
 
-    /// Reads the resources again: all of them or none. The last good set stays in force, and in the state file.
+    /// Reads the resources again: all of them or none. The last good set stays in force, and in the state file. Says
+    /// whether anything changed.
     ///
     /// # Errors
     /// All problems of the set that is refused.
     pub async fn reload(&self) -> Result<bool, Vec<Problem>> {
-        let _one = self.changing.lock().await;
-        self.reload_locked().await
-    }
-
-    /// [`Self::reload`], for whoever holds [`Self::changing`]. Says whether anything changed.
-    pub(crate) async fn reload_locked(&self) -> Result<bool, Vec<Problem>> {
+        let _one = self.reloading.lock().await;
         let directory = self.policies.clone();
         let loaded = tokio::task::spawn_blocking(move || resource::load(&directory)).await;
-        let loaded = loaded.map_err(|error| vec![Problem::internal(&error.to_string())]).and_then(|loaded| loaded);
+        let stopped = |error: tokio::task::JoinError| {
+            vec![Problem { file: ".".to_owned(), line: 0, column: 0, message: format!("reading was stopped: {error}") }]
+        };
+        let loaded = loaded.map_err(stopped).and_then(|loaded| loaded);
         self.metrics.reloaded(loaded.is_ok());
         let loaded = loaded.inspect_err(|problems| {
             let version = self.registry().version.clone();
@@ -273,12 +276,20 @@ impl Service {
         self.count_resources();
         if changed {
             tracing::info!(version, "policies loaded");
-            let kept = self.write(Command::KeepSources { version, bytes: loaded.sources.to_bytes() }).await;
-            if let Err(error) = kept {
-                tracing::error!(%error, "the state file does not have this set: a restart may fall back to an older one");
-            }
+            self.keep_sources(version, &loaded.sources).await;
         }
         Ok(changed)
+    }
+
+    /// Keeps the last good set over a restart.
+    async fn keep_sources(&self, version: String, sources: &Sources) {
+        let kept = match sources.to_bytes() {
+            Ok(bytes) => self.write(Command::KeepSources { version, bytes }).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = kept {
+            tracing::error!(error, "the state file does not have this set: a restart may fall back to an older one");
+        }
     }
 
     /// Once a second: reservations whose stream is over become spend.
@@ -292,7 +303,7 @@ impl Service {
                 self.ledger.confirm(expired.id);
             }
         }
-        if now.unix_ms / 1000 % 60 == 0 {
+        if (now.unix_ms / 1000).is_multiple_of(60) {
             self.submit(Command::Prune { now_ms: now.unix_ms });
         }
     }
@@ -319,7 +330,11 @@ fn first_set(options: &ServeOptions, restored: &Restored, metrics: &Metrics) -> 
         Err(problems) => problems,
     };
     let Some(kept) = &restored.sources else { return Err(StartError::Policies(problems)) };
-    tracing::error!(version = kept.version, problems = lines(&problems), "the policies are refused, the last good set is taken");
+    tracing::error!(
+        version = kept.version,
+        problems = lines(&problems),
+        "the policies are refused, the last good set is taken"
+    );
     let sources = Sources::from_bytes(&kept.bytes)
         .map_err(|_| StoreError::Damaged("the last good set of resources cannot be read".to_owned()))?;
     resource::from_sources(&sources, &options.policies).map_err(StartError::LastGood)
@@ -327,23 +342,28 @@ fn first_set(options: &ServeOptions, restored: &Restored, metrics: &Metrics) -> 
 
 /// The terms of a reservation from before the restart. Where its model is gone, whoever settles it pays what was
 /// reserved.
-fn terms_of(registry: &Registry, reservation: &Reservation) -> Terms {
+fn terms_of(registry: &Registry, reservation: &Reservation) -> Result<Terms, PricesError> {
     let reserved = reservation.reserved;
-    let cost = registry.models.get(reservation.model.as_str()).map(|model| model.cost.clone()).or_else(|| {
-        ModelCost::new(Prices {
+    let cost = match registry.models.get(reservation.model.as_str()) {
+        Some(model) => model.cost.clone(),
+        None => ModelCost::new(Prices {
+            gpu_ms_per_1k_input: 0,
+            gpu_ms_per_1k_output: 0,
             gpu_ms_fixed: reserved.gpu_ms,
             gpu_weight_permille: 1000,
+            micro_usd_per_1m_input: 0,
+            micro_usd_per_1m_cached_input: 0,
+            micro_usd_per_1m_output: 0,
             micro_usd_fixed: reserved.micro_usd,
             min_bytes_per_token: 1,
             mean_bytes_per_token: 1,
-            ..Prices::default()
-        })
-        .ok()
-    });
-    Terms { cost: cost.unwrap_or_default(), reserved, input_estimate: reservation.input_estimate }
+            media_tokens: None,
+        })?,
+    };
+    Ok(Terms { cost, reserved, input_estimate: reservation.input_estimate })
 }
 
-pub(crate) fn key_record(row: &KeyRow) -> Option<(String, KeyRecord)> {
+fn key_record(row: &KeyRow) -> Option<(String, KeyRecord)> {
     let at = |ms: u64| i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
     let record = KeyRecord {
         id: row.id.clone(),
@@ -355,13 +375,13 @@ pub(crate) fn key_record(row: &KeyRow) -> Option<(String, KeyRecord)> {
     Some((row.id.clone(), record))
 }
 
-pub(crate) fn own_key(row: VaultRow) -> Option<((TenantName, String), OwnKey)> {
+fn own_key(row: VaultRow) -> Option<((TenantName, String), OwnKey)> {
     let tenant = TenantName::parse(&row.tenant).ok()?;
     Some(((tenant, row.provider), OwnKey { key_id: row.key_id, version: row.version, sealed: row.sealed }))
 }
 
 /// The wall clock, for the ledger.
-pub(crate) fn now() -> Now {
+pub(super) fn now() -> Now {
     Now { unix_ms: u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0) }
 }
 
@@ -374,4 +394,78 @@ pub(super) fn random_id() -> Result<[u8; 16], RandomError> {
 
 fn lines(problems: &[Problem]) -> String {
     problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+impl decide::OwnKeys for Service {
+    fn own_key(&self, tenant: &TenantName, provider: &str) -> Result<Option<Secret>, Denial> {
+        let keys = self.own_keys.load();
+        if keys.is_empty() {
+            return Ok(None);
+        }
+        let Some(own) = keys.get(&(tenant.clone(), provider.to_owned())) else { return Ok(None) };
+        let opened = u32::try_from(own.version).ok().and_then(|version| {
+            let sealed = Sealed::from_bytes(&own.sealed).ok()?;
+            vault::open(&self.kek, &sealed, tenant, provider, &own.key_id, version).ok()
+        });
+        opened.map(Some).ok_or_else(|| {
+            tracing::error!(tenant = %tenant, provider, "a tenant's provider key cannot be opened");
+            Denial::new(Code::Internal).detail("The stored key of this provider cannot be opened.")
+        })
+    }
+}
+
+impl Running for Service {
+    fn registry(&self) -> Arc<Registry> {
+        self.registry.load_full()
+    }
+
+    fn policies(&self) -> &Path {
+        &self.policies
+    }
+
+    fn store(&self) -> &Store {
+        &self.store
+    }
+
+    fn reader(&self) -> Arc<Reader> {
+        Arc::clone(&self.reader)
+    }
+
+    fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    fn kek(&self) -> &Kek {
+        &self.kek
+    }
+
+    fn keys(&self) -> Vec<KeyRecord> {
+        self.keys.load().values().cloned().collect()
+    }
+
+    fn keep_key(&self, record: KeyRecord) {
+        self.keys.rcu(|keys| {
+            let mut keys = HashMap::clone(keys);
+            keys.insert(record.id.clone(), record.clone());
+            keys
+        });
+    }
+
+    fn provider_key_version(&self, tenant: &TenantName, provider: &str) -> u64 {
+        let keys = self.own_keys.load();
+        keys.get(&(tenant.clone(), provider.to_owned())).map_or(0, |own| own.version)
+    }
+
+    fn keep_provider_key(&self, row: VaultRow) {
+        let Some((name, own)) = own_key(row) else { return };
+        self.own_keys.rcu(|keys| {
+            let mut keys = HashMap::clone(keys);
+            keys.insert(name.clone(), own.clone());
+            keys
+        });
+    }
+
+    async fn reload(&self) -> Result<(), Vec<Problem>> {
+        Self::reload(self).await.map(drop)
+    }
 }

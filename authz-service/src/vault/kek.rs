@@ -195,6 +195,6 @@ mod tests {
     }
 
     fn hex(text: &str) -> [u8; 32] {
-        std::array::from_fn(|n| u8::from_str_radix(&text[2 * n..2 * n + 2], 16).unwrap())
+        std::array::from_fn(|n| u8::from_str_radix(text.get(2 * n..2 * n + 2).unwrap(), 16).unwrap())
     }
 }

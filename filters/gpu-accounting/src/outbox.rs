@@ -90,8 +90,7 @@ impl Outbox {
             .take(BATCH)
             .map(|(refusal, at)| Refusal { age_ms: now_ms.saturating_sub(*at), ..refusal.clone() })
             .collect();
-        self.sent =
-            Some(Sent { settlements: settlements.len(), refusals: refusals.len(), lost: self.refusals_lost });
+        self.sent = Some(Sent { settlements: settlements.len(), refusals: refusals.len(), lost: self.refusals_lost });
         Some(SyncRequest {
             proxy: proxy.to_owned(),
             worker: worker.to_vec().into(),

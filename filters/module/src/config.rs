@@ -1,5 +1,6 @@
 //! The module's configuration: JSON text in Envoy's `configuration` (a `google.protobuf.StringValue`).
 
+use gateway_core::headers::remove_upstream;
 use gateway_core::wire;
 use serde::Deserialize;
 
@@ -66,17 +67,24 @@ impl TryFrom<RawConfig> for Config {
         if raw.schema_version != 1 {
             return Err(BadConfig::Version(raw.schema_version));
         }
-        let token = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+        let token =
+            |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
         if raw.proxy.len() > 128 || !token(&raw.proxy) {
-            return Err(BadConfig::Field { field: "proxy", why: "must be 1 to 128 characters of A-Z, a-z, 0-9 and -_." });
+            return Err(BadConfig::Field {
+                field: "proxy",
+                why: "must be 1 to 128 characters of A-Z, a-z, 0-9 and -_.",
+            });
         }
         let service = raw.service.unwrap_or_else(|| wire::SERVICE_CLUSTER.to_owned());
         if service.len() > host_limit() || service.is_empty() {
             return Err(BadConfig::Field { field: "service", why: "must name an Envoy cluster, 1 to 125 bytes" });
         }
         let claim_header = raw.claim_header.unwrap_or_else(|| wire::CLAIM_HEADER.to_owned()).to_ascii_lowercase();
-        if !token(&claim_header) || claim_header.starts_with(wire::RESERVED_PREFIX) {
-            return Err(BadConfig::Field { field: "claimHeader", why: "must be a header name outside x-bulkhead-" });
+        if !token(&claim_header) || remove_upstream(&claim_header) {
+            return Err(BadConfig::Field {
+                field: "claimHeader",
+                why: "must be a header name, not reserved and no carrier",
+            });
         }
         let sync_interval_ms = raw.sync_interval_ms.unwrap_or(500);
         if !(50..=10_000).contains(&sync_interval_ms) {

@@ -62,9 +62,21 @@ pub(crate) enum Read<'a> {
     Method,
     Authority,
     Path,
-    /// The claim header: configuration refuses a name under `x-bulkhead-`, [`claim_name`] one that carries a credential.
+    /// The claim header: the configuration refuses a name under `x-bulkhead-` and one that carries a credential.
     Claim(&'a str),
 }
+
+/// Request headers that the module removes without looking whether they are there: it cannot list what is there without
+/// reading the provider's credential. The service has removed them already where it was asked.
+pub(crate) const REQUEST_REMOVALS: &[&str] = &[
+    "forwarded",
+    "x-forwarded-host",
+    "x-forwarded-client-cert",
+    "x-original-url",
+    "x-rewrite-url",
+    "x-http-method-override",
+    gateway_core::wire::GRANT_HEADER,
+];
 
 /// One request header. `on_http_request_headers` alone.
 pub(crate) fn request_header(which: Read<'_>) -> Option<Vec<u8>> {

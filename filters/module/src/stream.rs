@@ -9,15 +9,14 @@ use std::rc::Rc;
 
 use gateway_core::denial::{Code, Denial};
 use gateway_core::gate::{Outcome, Refusal, Settlement};
-use gateway_core::meter::Passed;
 use gateway_core::wire;
 use gpu_accounting::outbox::Outbox;
-use gpu_accounting::{Accounting, ResponseStep, StreamEnd};
+use gpu_accounting::{Accounting, Passed, ResponseStep, StreamEnd};
 use header_hardening::HeaderEdit;
 use prost::Message as _;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
-use tenant_context::{Arrival, Held};
+use tenant_context::{Arrival, Held, TenantContext};
 
 use crate::config::Config;
 use crate::host::{self, Read};
@@ -41,7 +40,6 @@ enum Phase {
 struct Granted {
     held: Held,
     accounting: Accounting,
-    started_ms: u64,
     body: Body,
     body_size: usize,
     refused: Option<Denial>,
@@ -63,31 +61,36 @@ impl Stream {
         let now_ms = host::now_ms();
         let decision = host::ext_authz(wire::DECISION);
         let grant = host::ext_authz(wire::GRANT);
-        let (method, authority, path) =
-            (host::request_header(Read::Method), host::request_header(Read::Authority), host::request_header(Read::Path));
+        let (method, authority, path) = (
+            host::request_header(Read::Method),
+            host::request_header(Read::Authority),
+            host::request_header(Read::Path),
+        );
         let claim = host::request_header(Read::Claim(&config.claim_header));
-        let held = tenant_context::admit(&Arrival {
+        let held = TenantContext::admit(&Arrival {
             decision: decision.as_deref(),
             grant: grant.as_deref(),
             method: method.as_deref().unwrap_or_default(),
             authority: authority.as_deref().unwrap_or_default(),
             path: path.as_deref().unwrap_or_default(),
             claim: claim.as_deref(),
+            claims_seen: usize::from(claim.is_some()),
             now_ms,
         })?;
-        let accounting = Accounting::new(held.grant());
-        let text = grant.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
-        for edit in header_hardening::request_plan(held.grant(), &text) {
+        let mut accounting = Accounting::new(&held.grant, now_ms);
+        let text = if held.grant.data_endpoint { held.text()? } else { String::new() };
+        for edit in header_hardening::request_plan(&held.grant, &text, host::REQUEST_REMOVALS) {
             match edit {
                 HeaderEdit::Set(name, value) => host::set_request_header(&name, &value),
                 HeaderEdit::Remove(name) => host::remove_request_header(&name),
             }
         }
         if let Some(length) = accounting.request_length() {
-            host::set_request_header("content-length", &length.to_string());
+            host::set_request_header("content-length", &length.bytes().to_string());
         }
-        self.outbox.borrow_mut().hold(&held.grant().id);
-        let granted = Granted { held, accounting, started_ms: now_ms, body: Body::Awaited, body_size: 0, refused: None };
+        self.outbox.borrow_mut().hold(&held.grant.id);
+        accounting.sent();
+        let granted = Granted { held, accounting, body: Body::Awaited, body_size: 0, refused: None };
         self.phase = Phase::Granted(Box::new(granted));
         Ok(())
     }
@@ -112,7 +115,6 @@ impl Stream {
                     host::replace_request_body(rewritten.body());
                 }
                 granted.body = Body::Gone;
-                granted.accounting.sent();
                 Action::Continue
             }
             Err(denial) => self.refuse(denial),
@@ -143,11 +145,11 @@ impl Stream {
         let step = granted.accounting.response_head(status, first("content-type"), first("content-encoding"));
         match step {
             ResponseStep::Deny(denial) => return Err(denial),
-            ResponseStep::DropLength => host::remove_response_header("content-length"),
-            ResponseStep::Pass => {}
+            ResponseStep::Continue { remove_content_length: true } => host::remove_response_header("content-length"),
+            ResponseStep::Continue { remove_content_length: false } => {}
         }
         let names: Vec<&str> = headers.iter().map(|(name, _)| name.as_str()).collect();
-        for edit in header_hardening::response_plan(granted.held.grant(), &names) {
+        for edit in header_hardening::response_plan(&granted.held.grant, &names) {
             match edit {
                 HeaderEdit::Set(name, value) => host::set_response_header(&name, &value),
                 HeaderEdit::Remove(name) => host::remove_response_header(&name),
@@ -172,23 +174,28 @@ impl Stream {
             };
             outbox.settle(&grant.id, settlement);
         } else if host::ext_authz(wire::DENIAL).is_none() {
-            let refusal =
-                Refusal { request_id: host::request_id(), status, details, denial: denial.to_owned(), ..Refusal::default() };
+            let refusal = Refusal {
+                request_id: host::request_id(),
+                status,
+                details,
+                denial: denial.to_owned(),
+                ..Refusal::default()
+            };
             outbox.refuse(refusal, host::now_ms());
         }
     }
 
     fn settle(granted: Granted, outbox: &mut Outbox) {
-        let id = granted.held.grant().id.clone();
+        let id = granted.held.grant.id.clone();
         let end = StreamEnd {
             code_details: host::code_details(),
             response_flags: host::response_flags(),
             status: host::response_code(),
-            duration_ms: host::now_ms().saturating_sub(granted.started_ms),
+            now_ms: host::now_ms(),
             denial: granted.refused.map(|denial| denial.code.row().code),
-            signed: granted.held.into_signed(),
+            signed: granted.held.signed.to_vec(),
         };
-        outbox.settle(&id, granted.accounting.settle(end));
+        outbox.settle(&id, granted.accounting.settle(&end));
     }
 }
 
@@ -210,7 +217,10 @@ impl HttpContext for Stream {
     }
 
     fn on_http_request_trailers(&mut self, _count: usize) -> Action {
-        for name in header_hardening::trailer_removals(&host::request_trailer_names()) {
+        let claim_header = self.config.as_deref().map_or(wire::CLAIM_HEADER, |config| config.claim_header.as_str());
+        let names = host::request_trailer_names();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        for name in header_hardening::trailer_removals(&names, claim_header) {
             host::remove_request_trailer(&name);
         }
         self.finish_body()
@@ -225,10 +235,20 @@ impl HttpContext for Stream {
 
     fn on_http_response_body(&mut self, size: usize, end: bool) -> Action {
         let Phase::Granted(granted) = &mut self.phase else { return Action::Continue };
-        if granted.refused.is_none() && granted.accounting.metered() {
-            if let Passed::Replaced(chunk) = granted.accounting.response_body(&host::response_chunk(size), end) {
-                host::replace_response_chunk(size, &chunk);
-            }
+        if granted.refused.is_some() {
+            return Action::Continue;
+        }
+        let chunk = if granted.accounting.reads_answer() { host::response_chunk(size) } else { Vec::new() };
+        if let Passed::Replaced(chunk) = granted.accounting.response_body(&chunk, end) {
+            host::replace_response_chunk(size, &chunk);
+        }
+        Action::Continue
+    }
+
+    fn on_http_response_trailers(&mut self, _count: usize) -> Action {
+        if let Phase::Granted(granted) = &mut self.phase {
+            // Held bytes went with the last chunk that was whole; a cut event has nowhere to go any more.
+            let _ = granted.accounting.response_body(&[], true);
         }
         Action::Continue
     }

@@ -4,8 +4,15 @@
 //! It never buffers and never recurses: a key is compared as its bytes arrive, and whatever lies off every path is
 //! passed over by counting brackets. A document that is not JSON is read up to the fault and no further.
 
+mod paths;
+mod scalar;
+mod text;
+
 use super::dialect::{Field, MAX_PATH, Meaning, Step};
-use super::totals::{Draft, MAX_COUNT, Totals};
+use super::totals::{Draft, Totals};
+use paths::{meanings, retain};
+use scalar::Scalar;
+use text::{Decoded, Unescape};
 
 /// Where the scanner is in one document.
 #[derive(Clone, Debug)]
@@ -13,7 +20,7 @@ pub(super) struct Scanner {
     fields: &'static [Field],
     state: State,
     text: Text,
-    escape: Escape,
+    unescape: Unescape,
     levels: [Level; MAX_PATH],
     depth: usize,
     skipped: u64,
@@ -58,27 +65,12 @@ enum Text {
     Skipped,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Escape {
-    None,
-    Begun,
-    Hex { left: u8, code: u16 },
-}
-
 /// An open array or object that lies on a path.
 #[derive(Clone, Copy, Debug, Default)]
 struct Level {
     fields: u32,
     array: bool,
     usage: bool,
-}
-
-/// A number or a word while it is read.
-#[derive(Clone, Copy, Debug)]
-struct Scalar {
-    bytes: usize,
-    null: bool,
-    count: Option<u64>,
 }
 
 impl Scanner {
@@ -88,7 +80,7 @@ impl Scanner {
             fields,
             state: State::Value,
             text: Text::Plain,
-            escape: Escape::None,
+            unescape: Unescape::None,
             levels: [Level::default(); MAX_PATH],
             depth: 0,
             skipped: 0,
@@ -258,7 +250,7 @@ impl Scanner {
             return;
         }
         for meaning in meanings(self.fields, self.candidates, self.depth) {
-            match (meaning, self.scalar.count) {
+            match (meaning, self.scalar.count()) {
                 (Meaning::Count(slot), Some(count)) => self.draft.set(slot, count),
                 (Meaning::Count(_), None) if !self.scalar.is_null() => self.draft.refuse(),
                 (Meaning::Choice, _) => self.seen.choice = true,
@@ -277,33 +269,11 @@ impl Scanner {
     }
 
     fn in_text(&mut self, byte: u8, totals: &mut Totals) {
-        match (self.escape, byte) {
-            (Escape::None, b'"') => self.end_text(),
-            (Escape::None, b'\\') => self.escape = Escape::Begun,
-            (Escape::None, _) => self.take(byte, 1, totals),
-            (Escape::Begun, b'u') => self.escape = Escape::Hex { left: 4, code: 0 },
-            (Escape::Begun, _) => {
-                self.escape = Escape::None;
-                self.take(unescaped(byte), 1, totals);
-            }
-            (Escape::Hex { left, code }, _) => {
-                match char::from(byte).to_digit(16).and_then(|d| u16::try_from(d).ok()) {
-                    None => self.state = State::Broken,
-                    Some(digit) => {
-                        let code = code << 4 | digit;
-                        self.escape = Escape::Hex { left: left.saturating_sub(1), code };
-                        if left <= 1 {
-                            self.escape = Escape::None;
-                            // no key of a table is anything but ASCII, and no byte of UTF-8 is 0xff
-                            self.take(
-                                u8::try_from(code).ok().filter(u8::is_ascii).unwrap_or(0xff),
-                                utf8_bytes(code),
-                                totals,
-                            );
-                        }
-                    }
-                }
-            }
+        match self.unescape.push(byte) {
+            Decoded::Nothing => {}
+            Decoded::Byte { byte, utf8_bytes } => self.take(byte, utf8_bytes, totals),
+            Decoded::End => self.end_text(),
+            Decoded::Fault => self.state = State::Broken,
         }
     }
 
@@ -343,61 +313,6 @@ impl Scanner {
     }
 }
 
-impl Scalar {
-    const EMPTY: Self = Self { bytes: 0, null: true, count: Some(0) };
-
-    fn push(&mut self, byte: u8) {
-        self.null = self.null && b"null".get(self.bytes) == Some(&byte);
-        self.bytes = self.bytes.saturating_add(1);
-        let digit = byte.is_ascii_digit().then(|| u64::from(byte.wrapping_sub(b'0')));
-        let longer = |count: u64, digit: u64| count.checked_mul(10)?.checked_add(digit).filter(|n| *n <= MAX_COUNT);
-        self.count = self.count.zip(digit).and_then(|(count, digit)| longer(count, digit));
-    }
-
-    fn is_null(self) -> bool {
-        self.null && self.bytes == 4
-    }
-}
-
-/// The fields of a set.
-fn members(fields: &'static [Field], mut set: u32) -> impl Iterator<Item = (u32, &'static Field)> {
-    std::iter::from_fn(move || {
-        let bit = set.trailing_zeros();
-        set &= set.wrapping_sub(1);
-        fields.get(bit as usize).map(|field| (bit, field))
-    })
-}
-
-/// What stands at `depth`, where `candidates` still match.
-fn meanings(fields: &'static [Field], candidates: u32, depth: usize) -> impl Iterator<Item = Meaning> {
-    members(fields, candidates).filter(move |(_, field)| field.path.len() == depth).map(|(_, field)| field.meaning)
-}
-
-/// Those of `candidates` that `keep` keeps.
-fn retain(fields: &'static [Field], candidates: u32, keep: impl Fn(&Field) -> bool) -> u32 {
-    members(fields, candidates).filter(|(_, field)| keep(field)).fold(0, |set, (bit, _)| set | 1 << bit)
-}
-
 const fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
-}
-
-const fn unescaped(byte: u8) -> u8 {
-    match byte {
-        b'b' => 8,
-        b'f' => 12,
-        b'n' => b'\n',
-        b'r' => b'\r',
-        b't' => b'\t',
-        other => other,
-    }
-}
-
-/// Bytes of a UTF-16 unit in UTF-8; each half of a surrogate pair is two of the four.
-const fn utf8_bytes(code: u16) -> u64 {
-    match code {
-        0..0x80 => 1,
-        0x80..0x800 | 0xd800..0xe000 => 2,
-        _ => 3,
-    }
 }

@@ -38,7 +38,11 @@ async fn connection(stream: TcpStream, state: Arc<State>, mut closing: watch::Re
     let served = builder.serve_connection(TokioIo::new(stream), service);
     tokio::select! {
         ended = served => if let Err(error) = ended {
-            state.record.error(format!("connection {number}: {error:?}"));
+            // what the upstream broke itself is no finding
+            let own = error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_user);
+            if !own {
+                state.record.error(format!("connection {number}: {error:?}"));
+            }
         },
         _ = closing.wait_for(|closing| *closing) => {}
     }

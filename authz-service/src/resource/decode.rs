@@ -1,0 +1,292 @@
+//! Trees → typed specs by serde, with places. Unknown fields and broken list entries are noted and passed over, so that one
+//! reading finds them all; `null` is never a value: an emptied list must not widen what it narrowed.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+
+use serde::de::value::StrDeserializer;
+use serde::de::{
+    self, DeserializeOwned, DeserializeSeed, Deserializer, Expected, IntoDeserializer as _, MapAccess, SeqAccess,
+    Unexpected, Visitor,
+};
+use serde_saphyr::Spanned;
+
+use super::field::AT;
+use super::problem::{Place, Problems, nearest, nearest_of};
+use super::tree::{self, Entry, Node, Value};
+
+/// How often a node is read again to find what else is wrong with it.
+const ROUNDS: usize = 64;
+
+/// Reads a node as a `T`, without the list entries that are broken; `None`: the reason is among the problems. Serde gives a
+/// mapping up at its first bad field, so the node is read again without the fields that were bad, until none turns up.
+pub(super) fn decode<T: DeserializeOwned>(file: u32, node: &Node, problems: &Problems) -> Option<T> {
+    let bad = RefCell::new(Vec::new());
+    let reader = Reader { file, node, problems, bad: &bad };
+    let read = || T::deserialize(reader).map_err(|fault| reader.note(fault)).ok();
+    let value = read();
+    let mut known = 0;
+    for _ in 0..ROUNDS {
+        let now = bad.borrow().len();
+        if now == known {
+            break;
+        }
+        known = now;
+        read();
+    }
+    value
+}
+
+/// Why a value is not what its field takes. Goes up to the next list or the document, where it becomes a problem.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+struct Fault {
+    message: String,
+    place: Option<Place>,
+    missing: Option<&'static str>,
+    /// It is a problem already, or follows from one.
+    noted: bool,
+    /// The field that it came from is passed over from now on.
+    passed: bool,
+}
+
+impl Fault {
+    fn new(message: String) -> Self {
+        Self { message, place: None, missing: None, noted: false, passed: false }
+    }
+
+    /// Fixes the place unless a deeper one is known.
+    fn at(mut self, place: Place) -> Self {
+        self.place.get_or_insert(place);
+        self
+    }
+}
+
+impl de::Error for Fault {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Self::new(message.to_string())
+    }
+
+    fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::new(match found {
+            Unexpected::Unit => format!("expected {expected}, found nothing: write a value or leave the field out"),
+            Unexpected::Str(text) => format!("expected {expected}, found `{text}`"),
+            Unexpected::Float(number) => format!("expected {expected}, found the float `{number}`"),
+            _ => format!("expected {expected}, found {found}"),
+        })
+    }
+
+    fn unknown_variant(word: &str, known: &'static [&'static str]) -> Self {
+        Self::new(format!("unknown value `{word}`{}", nearest(word, known.iter().copied())))
+    }
+
+    fn missing_field(field: &'static str) -> Self {
+        Self { missing: Some(field), ..Self::new(format!("missing field `{field}`")) }
+    }
+}
+
+/// A node as a serde deserializer.
+#[derive(Clone, Copy)]
+struct Reader<'de> {
+    file: u32,
+    node: &'de Node,
+    problems: &'de Problems,
+    /// The fields that turned out bad, by the place of their keys.
+    bad: &'de RefCell<Vec<Place>>,
+}
+
+impl<'de> Reader<'de> {
+    fn place(&self) -> Place {
+        tree::place(self.file, self.node.referenced)
+    }
+
+    fn note(&self, fault: Fault) {
+        if !fault.noted {
+            self.problems.add(fault.place.unwrap_or(self.place()), fault.message);
+        }
+    }
+
+    fn of(self, node: &'de Node) -> Self {
+        Self { node, ..self }
+    }
+
+    /// Notes the unknown fields of a mapping; returns what they were probably meant to be.
+    fn report_unknown(&self, entries: &[Entry], known: &'static [&'static str]) -> Vec<&'static str> {
+        let unknown = entries.iter().map(|(key, _)| key).filter(|key| !known.contains(&key.value.as_str()));
+        let report = |key: &Spanned<String>| {
+            let message = format!("unknown field `{}`{}", key.value, nearest(&key.value, known.iter().copied()));
+            self.problems.add(tree::place(self.file, key.referenced), message);
+            nearest_of(&key.value, known.iter().copied())
+        };
+        unknown.filter_map(report).collect()
+    }
+
+    /// Whether a field is missing because its name was misspelled, or because it was bad in an earlier round.
+    fn explains(&self, missing: &'static str, entries: &[Entry], meant: &[&'static str]) -> bool {
+        let bad = self.bad.borrow();
+        let passed = |(key, _): &Entry| key.value == missing && bad.contains(&tree::place(self.file, key.referenced));
+        meant.contains(&missing) || entries.iter().any(passed)
+    }
+}
+
+impl<'de> Deserializer<'de> for Reader<'de> {
+    type Error = Fault;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        let result = match &self.node.value {
+            Value::Null => visitor.visit_unit(),
+            Value::Bool(value) => visitor.visit_bool(*value),
+            Value::Unsigned(value) => visitor.visit_u64(*value),
+            Value::Negative(value) => visitor.visit_i64(*value),
+            Value::Float(value) => visitor.visit_f64(*value),
+            Value::Text(value) => visitor.visit_borrowed_str(value),
+            Value::List(nodes) => visitor.visit_seq(Entries { reader: self, nodes: nodes.iter() }),
+            Value::Map(entries) => visitor.visit_map(Fields::new(self, entries, None)),
+        };
+        result.map_err(|fault| fault.at(self.place()))
+    }
+
+    /// A field that is written has a value.
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        visitor.visit_some(self)
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        known: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        let Value::Map(entries) = &self.node.value else { return self.deserialize_any(visitor) };
+        let meant = self.report_unknown(entries, known);
+        visitor.visit_map(Fields::new(self, entries, Some(known))).map_err(|mut fault| {
+            let missing = fault.missing.take();
+            fault.noted |= missing.is_some_and(|missing| self.explains(missing, entries, &meant));
+            fault.at(self.place())
+        })
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        _known: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        let Value::Text(word) = &self.node.value else {
+            return Err(Fault::new("expected a word".to_owned()).at(self.place()));
+        };
+        let access: StrDeserializer<'_, Fault> = word.as_str().into_deserializer();
+        visitor.visit_enum(access).map_err(|fault| fault.at(self.place()))
+    }
+
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        length: usize,
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        if (name, length) == AT {
+            visitor.visit_seq(Placed { reader: self, next: Cell::new(0) })
+        } else {
+            self.deserialize_any(visitor)
+        }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _name: &'static str, visitor: V) -> Result<V::Value, Fault> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        visitor.visit_unit()
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple map
+        identifier
+    }
+}
+
+/// The entries of a list.
+struct Entries<'de> {
+    reader: Reader<'de>,
+    nodes: std::slice::Iter<'de, Node>,
+}
+
+impl<'de> SeqAccess<'de> for Entries<'de> {
+    type Error = Fault;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Fault> {
+        let Some(node) = self.nodes.next() else { return Ok(None) };
+        let reader = self.reader.of(node);
+        seed.deserialize(reader).map(Some).map_err(|fault| {
+            reader.note(fault);
+            Fault { noted: true, passed: true, ..Fault::new(String::new()) }
+        })
+    }
+}
+
+/// The fields of a mapping that its reader knows.
+struct Fields<'de> {
+    reader: Reader<'de>,
+    entries: std::slice::Iter<'de, Entry>,
+    known: Option<&'static [&'static str]>,
+    current: Option<&'de Entry>,
+}
+
+impl<'de> Fields<'de> {
+    fn new(reader: Reader<'de>, entries: &'de [Entry], known: Option<&'static [&'static str]>) -> Self {
+        Self { reader, entries: entries.iter(), known, current: None }
+    }
+
+    fn wanted(reader: Reader<'de>, known: Option<&'static [&'static str]>, key: &Spanned<String>) -> bool {
+        let place = tree::place(reader.file, key.referenced);
+        known.is_none_or(|known| known.contains(&key.value.as_str())) && !reader.bad.borrow().contains(&place)
+    }
+}
+
+impl<'de> MapAccess<'de> for Fields<'de> {
+    type Error = Fault;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Fault> {
+        let (reader, known) = (self.reader, self.known);
+        self.current = self.entries.by_ref().find(|(key, _)| Self::wanted(reader, known, key));
+        let Some((key, _)) = self.current else { return Ok(None) };
+        let key: StrDeserializer<'_, Fault> = key.value.as_str().into_deserializer();
+        seed.deserialize(key).map(Some)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Fault> {
+        let (key, node) = self.current.take().ok_or_else(|| Fault::new("a value was read before its key".to_owned()))?;
+        let reader = self.reader.of(node);
+        seed.deserialize(reader).map_err(|fault| {
+            if !fault.passed {
+                reader.bad.borrow_mut().push(tree::place(reader.file, key.referenced));
+            }
+            reader.note(fault);
+            Fault { noted: true, passed: true, ..Fault::new(String::new()) }
+        })
+    }
+}
+
+/// What [`At`](super::field::At) reads: file, line, column, value.
+struct Placed<'de> {
+    reader: Reader<'de>,
+    next: Cell<u8>,
+}
+
+impl<'de> SeqAccess<'de> for Placed<'de> {
+    type Error = Fault;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Fault> {
+        let place = self.reader.place();
+        let step = self.next.get();
+        self.next.set(step.saturating_add(1));
+        match step {
+            0 => seed.deserialize(place.file.into_deserializer()).map(Some),
+            1 => seed.deserialize(place.line.into_deserializer()).map(Some),
+            2 => seed.deserialize(place.column.into_deserializer()).map(Some),
+            3 => seed.deserialize(self.reader).map(Some),
+            _ => Ok(None),
+        }
+    }
+}

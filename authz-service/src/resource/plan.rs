@@ -1,0 +1,203 @@
+//! `Plan`: limits, caps, what is reserved.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use gateway_core::wire::MAX_BODY_BYTES;
+use serde::Deserialize;
+
+use super::field::{At, Each};
+use super::problem::{Place, Problems};
+use super::quantity::Quantity;
+use crate::registry::{Counts, Limit, Plan, Refill, Reserve, Scope, Window};
+
+/// `Plan.spec`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a mapping")]
+pub(super) struct PlanSpec {
+    limits: Each<RawLimit>,
+    caps: RawCaps,
+    reserve: Option<RawReserve>,
+    longest_stream: Option<At<Quantity>>,
+    priority: Option<At<Quantity>>,
+}
+
+/// One limit of a plan or a key.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a mapping")]
+pub(super) struct RawLimit {
+    name: At<String>,
+    counts: RawCounts,
+    scope: Option<At<RawScope>>,
+    amount: At<Quantity>,
+    window: Option<RawWindow>,
+    rate: Option<At<Quantity>>,
+    in_flight: Option<At<bool>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a mapping")]
+struct RawCaps {
+    output_tokens: At<Quantity>,
+    prompt_tokens: At<Quantity>,
+    body_bytes: Option<At<Quantity>>,
+    choices: Option<At<Quantity>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum RawCounts {
+    GpuTime,
+    Tokens,
+    MicroUsd,
+    Requests,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum RawScope {
+    Tenant,
+    Principal,
+    Key,
+    Model,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum RawWindow {
+    Minute,
+    Hour,
+    Day,
+    Month,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum RawReserve {
+    Bound,
+    Estimate,
+}
+
+/// Whose limits they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// A plan's: each says its scope.
+    Plan,
+    /// A key's: they count that key.
+    Key,
+}
+
+const LONGEST_STREAM: Duration = Duration::from_secs(600);
+
+/// Compiles a plan.
+pub(super) fn compile(name: &str, spec: &PlanSpec, problems: &Problems) -> Option<Plan> {
+    let limits = limits(&spec.limits, Owner::Plan, problems);
+    let caps = &spec.caps;
+    let output_tokens = caps.output_tokens.count_in(1..=u64::from(u32::MAX), problems);
+    let prompt_tokens = caps.prompt_tokens.count_in(1..=u64::from(u32::MAX), problems);
+    let body_bytes = or(caps.body_bytes.as_ref(), MAX_BODY_BYTES, |bytes| bytes.count_in(1..=MAX_BODY_BYTES, problems));
+    let choices = or(caps.choices.as_ref(), 1, |choices| choices.count_in(1..=128, problems));
+    let longest_stream = or(spec.longest_stream.as_ref(), LONGEST_STREAM, |longest| longest.duration_to(1, problems));
+    let priority = or(spec.priority.as_ref(), 0, |priority| priority.count_in(0..=100, problems));
+    Some(Plan {
+        name: name.to_owned(),
+        limits,
+        output_tokens: output_tokens?,
+        prompt_tokens: prompt_tokens?,
+        body_bytes: body_bytes?,
+        choices: choices?,
+        reserve: match spec.reserve {
+            None | Some(RawReserve::Bound) => Reserve::Bound,
+            Some(RawReserve::Estimate) => Reserve::Estimate,
+        },
+        longest_stream: longest_stream?,
+        priority: u8::try_from(priority?).ok()?,
+    })
+}
+
+/// Compiles the limits of a plan or a key.
+pub(super) fn limits(raw: &Each<RawLimit>, owner: Owner, problems: &Problems) -> Vec<Limit> {
+    let mut names = BTreeSet::new();
+    let mut limits = Vec::new();
+    for limit in &raw.0 {
+        if !names.insert(limit.name.value.as_str()) {
+            problems.add(limit.name.place, format!("limit `{}` is there already", limit.name.value));
+        }
+        limits.extend(compile_limit(limit, owner, problems));
+    }
+    limits
+}
+
+fn compile_limit(raw: &RawLimit, owner: Owner, problems: &Problems) -> Option<Limit> {
+    let name = raw.name.label(problems);
+    let scope = scope(raw, owner, problems);
+    let refill = refill(raw, problems);
+    let amount = match raw.counts {
+        RawCounts::GpuTime => raw.amount.gpu_millis_in(1..=u64::MAX, problems),
+        _ => raw.amount.count_in(1..=u64::MAX, problems),
+    };
+    let counts = match raw.counts {
+        RawCounts::GpuTime => Counts::GpuMs,
+        RawCounts::Tokens => Counts::Tokens,
+        RawCounts::MicroUsd => Counts::MicroUsd,
+        RawCounts::Requests => Counts::Requests,
+    };
+    Some(Limit { name: name?.to_owned(), counts, scope: scope?, amount: amount?, refill: refill? })
+}
+
+fn scope(raw: &RawLimit, owner: Owner, problems: &Problems) -> Option<Scope> {
+    match (owner, &raw.scope) {
+        (Owner::Key, None) => Some(Scope::Key),
+        (Owner::Key, Some(At { value: RawScope::Key, .. })) => Some(Scope::Key),
+        (Owner::Key, Some(other)) => {
+            problems.add(other.place, "the limits of a key count that key: `scope` can only be `key`");
+            None
+        }
+        (Owner::Plan, None) => {
+            problems.add(raw.name.place, format!("limit `{}`: missing field `scope`", raw.name.value));
+            None
+        }
+        (Owner::Plan, Some(scope)) => Some(match scope.value {
+            RawScope::Tenant => Scope::Tenant,
+            RawScope::Principal => Scope::Principal,
+            RawScope::Key => Scope::Key,
+            RawScope::Model => Scope::Model,
+        }),
+    }
+}
+
+fn refill(raw: &RawLimit, problems: &Problems) -> Option<Refill> {
+    let refuse = |message: &str| {
+        problems.add(raw.name.place, format!("limit `{}`: {message}", raw.name.value));
+        None
+    };
+    match (raw.window, &raw.rate, &raw.in_flight) {
+        (Some(window), None, None) => Some(Refill::Window(match window {
+            RawWindow::Minute => Window::Minute,
+            RawWindow::Hour => Window::Hour,
+            RawWindow::Day => Window::Day,
+            RawWindow::Month => Window::Month,
+        })),
+        (None, Some(rate), None) => match raw.counts {
+            RawCounts::Tokens | RawCounts::Requests => rate.duration_to(1, problems).map(Refill::Rate),
+            _ => refuse("`rate` goes with `counts: tokens` or `counts: requests` only"),
+        },
+        (None, None, Some(At { value: true, .. })) if raw.counts == RawCounts::Requests => Some(Refill::InFlight),
+        (None, None, Some(At { value: true, .. })) => refuse("`inFlight` goes with `counts: requests` only"),
+        (None, None, Some(At { value: false, place })) => {
+            problems.add(*place, "`inFlight` can only be `true`: leave it out");
+            None
+        }
+        _ => refuse("write exactly one of `window`, `rate` and `inFlight`"),
+    }
+}
+
+/// A field's value or its default.
+fn or<T, V>(raw: Option<&V>, default: T, read: impl FnOnce(&V) -> Option<T>) -> Option<T> {
+    raw.map_or(Some(default), read)
+}
+
+/// Where the limit of this name stands.
+pub(super) fn place_of(raw: &Each<RawLimit>, name: &str) -> Place {
+    raw.0.iter().find(|limit| limit.name.value == name).map(|limit| limit.name.place).unwrap_or_default()
+}

@@ -1,0 +1,208 @@
+//! `Tenant`: plan, state, models, regions, and who may speak for it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway_core::name::TenantName;
+use jiff::tz::TimeZone;
+use serde::Deserialize;
+
+use super::field::{At, Each};
+use super::names::Names;
+use super::object::Object;
+use super::problem::{Place, Problems, nearest};
+use super::quantity::Quantity;
+use super::role::{self, Role};
+use super::sources::Origin;
+use crate::identity::jwt::KeySet;
+use crate::registry::{Issuer, Model, Permits, Plan, Provider, Tenant, TenantState};
+
+/// `Tenant.spec`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a mapping")]
+pub(super) struct TenantSpec {
+    plan: At<String>,
+    state: Option<RawState>,
+    models: Each<At<String>>,
+    regions: Each<At<String>>,
+    time_zone: Option<At<String>>,
+    role: Option<At<String>>,
+    namespaces: Option<Each<At<String>>>,
+    issuers: Option<Each<RawIssuer>>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+enum RawState {
+    Active,
+    Restricted,
+    Isolated,
+    Offboarding,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a mapping")]
+struct RawIssuer {
+    issuer: At<String>,
+    audiences: At<Each<At<String>>>,
+    jwks_file: At<String>,
+    tenant_claim: Option<At<String>>,
+    max_lifetime: Option<At<Quantity>>,
+    role: Option<At<String>>,
+}
+
+/// A compiled tenant and what its keys and issuers need of it.
+#[derive(Debug)]
+pub(super) struct Compiled {
+    /// The tenant.
+    pub(super) tenant: Arc<Tenant>,
+    /// Namespaces whose resources may name it.
+    pub(super) namespaces: BTreeSet<String>,
+    /// What its default role permits.
+    pub(super) permits: Permits,
+}
+
+/// What tenants refer to.
+pub(super) struct Known<'a> {
+    pub(super) plans: &'a Names<Arc<Plan>>,
+    pub(super) models: &'a Names<Arc<Model>>,
+    pub(super) roles: &'a Names<Role>,
+    pub(super) providers: &'a Names<Arc<Provider>>,
+    /// Whether every provider compiled: a target that is missing is missing for good.
+    pub(super) providers_whole: bool,
+}
+
+const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+
+/// Compiles a tenant.
+pub(super) fn compile(
+    object: &Object<TenantSpec>,
+    spec: &TenantSpec,
+    known: &Known<'_>,
+    problems: &Problems,
+) -> Option<Compiled> {
+    let name = TenantName::parse(&object.name.value);
+    let name =
+        name.inspect_err(|error| problems.add(object.name.place, format!("`{}` {error}", object.name.value))).ok();
+    let plan = known.plans.find(&spec.plan, problems);
+    let time_zone = spec.time_zone.as_ref().map_or(Some(TimeZone::UTC), |zone| time_zone(zone, problems));
+    let namespaces = spec.namespaces.iter().flat_map(|namespaces| &namespaces.0);
+    let namespaces = namespaces.filter_map(|namespace| namespace.label(problems).map(str::to_owned)).collect();
+    let permits = role::of(spec.role.as_ref(), &object.name.value, known.roles, problems);
+    let regions = regions(spec, known, problems);
+    targets(spec, &regions, known, problems);
+    let tenant = Tenant {
+        name: name?,
+        state: match spec.state {
+            None | Some(RawState::Active) => TenantState::Active,
+            Some(RawState::Restricted) => TenantState::Restricted,
+            Some(RawState::Isolated) => TenantState::Isolated,
+            Some(RawState::Offboarding) => TenantState::Offboarding,
+        },
+        plan: Arc::clone(plan?),
+        models: role::canonical(&spec.models, known.models, problems),
+        regions,
+        time_zone: time_zone?,
+    };
+    Some(Compiled { tenant: Arc::new(tenant), namespaces, permits: permits? })
+}
+
+fn time_zone(zone: &At<String>, problems: &Problems) -> Option<TimeZone> {
+    let unknown = |_: &_| {
+        let message = format!("`{}` is no IANA time zone, as `Europe/Berlin`", zone.value);
+        problems.add(zone.place, message);
+    };
+    TimeZone::get(&zone.value).inspect_err(unknown).ok()
+}
+
+/// A region without a provider is a slip of the pen.
+fn regions(spec: &TenantSpec, known: &Known<'_>, problems: &Problems) -> BTreeSet<String> {
+    let served: BTreeSet<&str> = known.providers.iter().map(|(_, _, provider)| provider.region.as_str()).collect();
+    for region in &spec.regions.0 {
+        if known.providers_whole && !served.contains(region.value.as_str()) {
+            let hint = nearest(&region.value, served.iter().copied());
+            problems.add(region.place, format!("region `{}` has no provider{hint}", region.value));
+        }
+    }
+    spec.regions.0.iter().map(|region| region.value.clone()).collect()
+}
+
+/// Each allowed model has a provider in an allowed region.
+fn targets(spec: &TenantSpec, regions: &BTreeSet<String>, known: &Known<'_>, problems: &Problems) {
+    for wanted in &spec.models.0 {
+        let Some(model) = known.models.find(wanted, problems) else { continue };
+        let serves =
+            |provider: &Provider| regions.contains(&provider.region) && provider.models.contains_key(&model.name);
+        if known.providers_whole && !known.providers.iter().any(|(_, _, provider)| serves(provider)) {
+            let message = format!("no provider in this tenant's regions serves model `{}`", wanted.value);
+            problems.add(wanted.place, message);
+        }
+    }
+}
+
+/// Compiles the issuers of a tenant; each with its place.
+pub(super) fn issuers(
+    object: &Object<TenantSpec>,
+    of: &Compiled,
+    roles: &Names<Role>,
+    origin: &mut Origin<'_>,
+    problems: &Problems,
+) -> Vec<(Issuer, Place)> {
+    let raws = object.spec.iter().filter_map(|spec| spec.issuers.as_ref()).flat_map(|issuers| &issuers.0);
+    let mut seen = BTreeSet::new();
+    let mut issuers = Vec::new();
+    for raw in raws {
+        if !seen.insert(raw.issuer.value.as_str()) {
+            problems.add(raw.issuer.place, format!("issuer `{}` is there already", raw.issuer.value));
+        }
+        let keys = keys(&raw.jwks_file, &object.folder, origin, problems);
+        let compiled = issuer(raw, of, keys, roles, problems);
+        issuers.extend(compiled.map(|issuer| (issuer, raw.issuer.place)));
+    }
+    issuers
+}
+
+fn issuer(
+    raw: &RawIssuer,
+    of: &Compiled,
+    keys: Option<KeySet>,
+    roles: &Names<Role>,
+    problems: &Problems,
+) -> Option<Issuer> {
+    let url = raw.issuer.visible(512, problems);
+    if raw.audiences.value.0.is_empty() {
+        problems.add(raw.audiences.place, "`audiences` must hold at least one");
+    }
+    let audiences = raw.audiences.value.0.iter();
+    let audiences = audiences.filter_map(|audience| audience.visible(512, problems).map(str::to_owned)).collect();
+    let tenant_claim = raw.tenant_claim.as_ref().map(|claim| claim.visible(128, problems).map(str::to_owned));
+    let max_lifetime =
+        raw.max_lifetime.as_ref().map_or(Some(MAX_LIFETIME), |longest| longest.duration_to(30, problems));
+    let permits = match &raw.role {
+        None => Some(of.permits.clone()),
+        role => role::of(role.as_ref(), of.tenant.name.as_str(), roles, problems),
+    };
+    Some(Issuer {
+        url: url?.to_owned(),
+        tenant: of.tenant.name.clone(),
+        audiences,
+        tenant_claim: match tenant_claim {
+            None => None,
+            Some(claim) => Some(claim?),
+        },
+        max_lifetime: max_lifetime?,
+        keys: keys?,
+        permits: permits?,
+    })
+}
+
+fn keys(file: &At<String>, folder: &str, origin: &mut Origin<'_>, problems: &Problems) -> Option<KeySet> {
+    let refuse = |message: String| {
+        problems.add(file.place, format!("`jwksFile`: {message}"));
+        None
+    };
+    match origin.jwks(folder, &file.value) {
+        Err(message) => refuse(message),
+        Ok(text) => KeySet::parse(text.as_bytes()).map_err(|error| refuse(format!("`{}`: {error}", file.value))).ok(),
+    }
+}

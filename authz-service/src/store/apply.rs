@@ -1,0 +1,230 @@
+//! One command as SQL. Runs inside the writer's transaction and nowhere else.
+
+use gateway_core::gate::Cost;
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::WriteError;
+use super::audit::{self, AuditRecord, Decision, cut, outcome_name};
+use super::command::{Command, KeyRow, Refusal, Settle, VaultRow};
+use super::integer::int;
+use super::restored::{cost, parse_holds};
+use crate::ledger::{GrantId, Hold, Reservation};
+
+/// Windows are kept this long after their end, for reports.
+const WINDOW_KEPT_MS: u64 = 2 * 24 * 60 * 60 * 1000;
+
+/// Writes one command.
+pub(super) fn apply(db: &Connection, command: &Command) -> Result<(), WriteError> {
+    match command {
+        Command::Decision(record, reservation) => {
+            audit::insert(db, record)?;
+            reservation.as_ref().map_or(Ok(()), |reservation| reserve(db, reservation))
+        }
+        Command::Settle(settlement) => settle(db, settlement),
+        Command::Spend { grant_id, charge, at_ms } => spend(db, *grant_id, charge, *at_ms),
+        Command::Undo { grant_id, answered } => undo(db, *grant_id, *answered),
+        Command::Reinstate { grant_id } => reinstate(db, *grant_id),
+        Command::Refusals { proxy, worker, refusals, lost, at_ms } => {
+            refusals.iter().try_for_each(|refusal| refused(db, proxy, worker, refusal))?;
+            lost.map_or(Ok(()), |(count, sequence)| lose(db, proxy, worker, count, sequence, *at_ms))
+        }
+        Command::KeyCreate(key) => create_key(db, key),
+        Command::KeyRevoke { id, at_ms } => revoke_key(db, id, *at_ms),
+        Command::VaultPut(row) => put(db, row),
+        Command::KeepSources { version, bytes } => {
+            let sql = "INSERT OR REPLACE INTO sources VALUES (1, ?1, ?2)";
+            db.prepare_cached(sql)?.execute(params![version, bytes])?;
+            Ok(())
+        }
+        Command::AdminAudit(record) => {
+            audit::insert(db, &AuditRecord { decision: Decision::Admin, ..(**record).clone() })
+        }
+        Command::Prune { now_ms } => prune(db, *now_ms),
+        Command::Batch(commands) => commands.iter().try_for_each(|command| apply(db, command)),
+    }
+}
+
+fn reserve(db: &Connection, reservation: &Reservation) -> Result<(), WriteError> {
+    let holds = serde_json::to_string(&reservation.holds).map_err(|error| WriteError::Failed(error.to_string()))?;
+    let longest_ms = u64::try_from(reservation.longest_stream.as_millis()).unwrap_or(u64::MAX);
+    let reserved = &reservation.reserved;
+    let sql = "INSERT INTO reservations VALUES (?1, 'open', ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, 0, 0, 0, ?10, ?11)";
+    db.prepare_cached(sql)?.execute(params![
+        reservation.id.0,
+        reservation.proxy,
+        reservation.model,
+        int(reservation.created_ms),
+        int(longest_ms),
+        int(reserved.tokens),
+        int(reserved.gpu_ms),
+        int(reserved.micro_usd),
+        int(reserved.requests),
+        int(reservation.input_estimate),
+        holds,
+    ])?;
+    Ok(())
+}
+
+fn settle(db: &Connection, settlement: &Settle) -> Result<(), WriteError> {
+    let id = settlement.grant_id;
+    if !charge(db, id, &settlement.charge)? {
+        return Ok(());
+    }
+    db.prepare_cached("DELETE FROM reservations WHERE grant_id = ?1")?.execute([id.0])?;
+    let (charge, usage) = (&settlement.charge, &settlement.usage);
+    let sql = "UPDATE audit SET decision = 'allow', settled_ms = ?2, outcome = ?3, estimated = ?4, duration_ms = ?5,
+        details = ?6, charged_tokens = ?7, charged_gpu_ms = ?8, charged_micro_usd = ?9, charged_requests = ?10,
+        input = ?11, cached_input = ?12, output = ?13, reasoning = ?14, status = ?15,
+        code = CASE ?16 WHEN '' THEN code ELSE ?16 END WHERE grant_id = ?1";
+    db.prepare_cached(sql)?.execute(params![
+        id.0,
+        int(settlement.at_ms),
+        outcome_name(settlement.outcome),
+        settlement.estimated,
+        int(settlement.duration_ms),
+        cut(&settlement.details, 256),
+        int(charge.tokens),
+        int(charge.gpu_ms),
+        int(charge.micro_usd),
+        int(charge.requests),
+        int(usage.input),
+        int(usage.cached_input),
+        int(usage.output),
+        int(usage.reasoning),
+        settlement.status,
+        cut(&settlement.denial, 64),
+    ])?;
+    Ok(())
+}
+
+fn spend(db: &Connection, id: GrantId, spent: &Cost, at_ms: u64) -> Result<(), WriteError> {
+    if !charge(db, id, spent)? {
+        return Ok(());
+    }
+    let (tokens, gpu_ms) = (int(spent.tokens), int(spent.gpu_ms));
+    let (micro_usd, requests) = (int(spent.micro_usd), int(spent.requests));
+    let sql = "UPDATE reservations SET state = 'expired', charged_tokens = ?2, charged_gpu_ms = ?3,
+        charged_micro_usd = ?4, charged_requests = ?5 WHERE grant_id = ?1";
+    db.prepare_cached(sql)?.execute(params![id.0, tokens, gpu_ms, micro_usd, requests])?;
+    let sql = "UPDATE audit SET outcome = 'expired', estimated = 1, charged_tokens = ?2, charged_gpu_ms = ?3,
+        charged_micro_usd = ?4, charged_requests = ?5 WHERE grant_id = ?1";
+    db.prepare_cached(sql)?.execute(params![id.0, tokens, gpu_ms, micro_usd, requests])?;
+    db.prepare_cached("UPDATE audit SET settled_ms = ?2 WHERE grant_id = ?1")?.execute(params![id.0, int(at_ms)])?;
+    Ok(())
+}
+
+/// Replaces what the grant's reservation has been charged by `charge`, in its windows. False: nothing to settle.
+fn charge(db: &Connection, id: GrantId, charge: &Cost) -> Result<bool, WriteError> {
+    let sql = "SELECT holds, charged_tokens, charged_gpu_ms, charged_micro_usd, charged_requests FROM reservations
+        WHERE grant_id = ?1";
+    let kept =
+        db.prepare_cached(sql)?.query_row([id.0], |row| Ok((row.get::<_, String>(0)?, cost(row, 1)?))).optional()?;
+    let Some((holds, charged)) = kept else { return Ok(false) };
+    for hold in parse_holds(&holds).map_err(|error| WriteError::Failed(error.to_string()))? {
+        add(db, &hold, &charged, charge)?;
+    }
+    Ok(true)
+}
+
+fn add(db: &Connection, hold: &Hold, from: &Cost, to: &Cost) -> Result<(), WriteError> {
+    let (Some(from), Some(to)) = (hold.budget_amount(from), hold.budget_amount(to)) else { return Ok(()) };
+    let (more, less) = (to.saturating_sub(from), from.saturating_sub(to));
+    let sql = "INSERT INTO windows VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET settled =
+        CASE WHEN settled > 9223372036854775807 - ?4 THEN 9223372036854775807 ELSE max(0, settled + ?4 - ?5) END";
+    let key = hold.key.to_text();
+    db.prepare_cached(sql)?.execute(params![key, int(hold.start_ms), int(hold.end_ms), int(more), int(less)])?;
+    Ok(())
+}
+
+fn undo(db: &Connection, id: GrantId, answered: bool) -> Result<(), WriteError> {
+    let sql = if answered {
+        "UPDATE reservations SET state = 'undone' WHERE grant_id = ?1 AND state = 'open'"
+    } else {
+        "DELETE FROM reservations WHERE grant_id = ?1 AND state = 'open'"
+    };
+    if db.prepare_cached(sql)?.execute([id.0])? > 0 {
+        db.prepare_cached("UPDATE audit SET decision = 'undone' WHERE grant_id = ?1")?.execute([id.0])?;
+    }
+    Ok(())
+}
+
+fn reinstate(db: &Connection, id: GrantId) -> Result<(), WriteError> {
+    let sql = "UPDATE reservations SET state = 'open' WHERE grant_id = ?1 AND state = 'undone'";
+    if db.prepare_cached(sql)?.execute([id.0])? > 0 {
+        db.prepare_cached("UPDATE audit SET decision = 'allow' WHERE grant_id = ?1")?.execute([id.0])?;
+    }
+    Ok(())
+}
+
+fn refused(db: &Connection, proxy: &str, worker: &[u8; 16], refusal: &Refusal) -> Result<(), WriteError> {
+    let record = AuditRecord {
+        at_ms: refusal.at_ms,
+        request_id: refusal.request_id.clone(),
+        decision: Decision::Refused,
+        code: refusal.code.clone(),
+        status: refusal.status,
+        proxy: proxy.to_owned(),
+        detail: refusal.details.clone(),
+        ..AuditRecord::default()
+    };
+    audit::insert_reported(db, &record, worker, int(refusal.sequence))
+}
+
+/// The line about lost refusals has the report's own sequence, below zero: those are not the refusals' numbers.
+fn lose(
+    db: &Connection,
+    proxy: &str,
+    worker: &[u8; 16],
+    count: u64,
+    sequence: u64,
+    at_ms: u64,
+) -> Result<(), WriteError> {
+    let record = AuditRecord {
+        at_ms,
+        decision: Decision::Refused,
+        code: "refused".to_owned(),
+        proxy: proxy.to_owned(),
+        detail: format!("{count} refusals were lost: the worker's queue was full"),
+        ..AuditRecord::default()
+    };
+    audit::insert_reported(db, &record, worker, int(sequence).saturating_neg().saturating_sub(1))
+}
+
+fn create_key(db: &Connection, key: &KeyRow) -> Result<(), WriteError> {
+    let sql = "INSERT OR IGNORE INTO keys VALUES (?1, ?2, ?3, ?4, ?5)";
+    let created = db.prepare_cached(sql)?.execute(params![
+        key.id,
+        key.tenant,
+        key.hash,
+        int(key.created_ms),
+        key.revoked_ms.map(int)
+    ])?;
+    if created == 1 { Ok(()) } else { Err(WriteError::Conflict(format!("key `{}` exists", key.id))) }
+}
+
+fn revoke_key(db: &Connection, id: &str, at_ms: u64) -> Result<(), WriteError> {
+    let sql = "INSERT INTO keys VALUES (?1, '', x'', ?2, ?2)
+        ON CONFLICT DO UPDATE SET revoked_ms = min(?2, ifnull(revoked_ms, ?2))";
+    db.prepare_cached(sql)?.execute(params![id, int(at_ms)])?;
+    Ok(())
+}
+
+fn put(db: &Connection, row: &VaultRow) -> Result<(), WriteError> {
+    let sql = "INSERT INTO vault VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO UPDATE SET
+        key_id = excluded.key_id, version = excluded.version, sealed = excluded.sealed
+        WHERE excluded.version > version";
+    let version = i64::try_from(row.version).map_err(|_| WriteError::Conflict("the version is too large".into()))?;
+    let put = db.prepare_cached(sql)?.execute(params![row.tenant, row.provider, row.key_id, version, row.sealed])?;
+    if put == 1 {
+        return Ok(());
+    }
+    Err(WriteError::Conflict(format!("version {version} of `{}`/`{}` is not newer", row.tenant, row.provider)))
+}
+
+fn prune(db: &Connection, now_ms: u64) -> Result<(), WriteError> {
+    let before = int(now_ms.saturating_sub(WINDOW_KEPT_MS));
+    db.prepare_cached("DELETE FROM windows WHERE end_ms < ?1")?.execute([before])?;
+    let sql = "DELETE FROM reservations WHERE state <> 'open' AND (?1 - created_ms) / 2 > longest_stream_ms";
+    db.prepare_cached(sql)?.execute([int(now_ms)])?;
+    Ok(())
+}

@@ -1,0 +1,148 @@
+//! What can be written. Each command is durable as a whole or not at all.
+
+use gateway_core::gate::{Cost, Outcome, Usage};
+
+use super::audit::AuditRecord;
+use crate::ledger::{GrantId, Reservation};
+
+/// One write.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// A decision's audit record, and what was reserved for it.
+    Decision(Box<AuditRecord>, Option<Box<Reservation>>),
+    /// The end of a granted request. A grant whose settlement is durable, or that is not known, is left as it is.
+    Settle(Box<Settle>),
+    /// A reservation that nobody settled is charged; a later [`Command::Settle`] corrects it.
+    Spend {
+        /// The grant.
+        grant_id: GrantId,
+        /// What is charged.
+        charge: Cost,
+        /// When, milliseconds since 1970.
+        at_ms: u64,
+    },
+    /// A reservation whose request never started: the audit record says `undone`, nothing stays reserved.
+    Undo {
+        /// The grant.
+        grant_id: GrantId,
+        /// It was answered, so that a settlement may come after all and must find it.
+        answered: bool,
+    },
+    /// An undone reservation is held by a worker after all.
+    Reinstate {
+        /// The grant.
+        grant_id: GrantId,
+    },
+    /// What Envoy refused by itself, as one worker reports it; repeats are told by sequence.
+    Refusals {
+        /// The proxy.
+        proxy: String,
+        /// Its worker.
+        worker: [u8; 16],
+        /// One audit line each.
+        refusals: Vec<Refusal>,
+        /// Refusals that the worker could not keep, and the sequence of the report that says so: one line.
+        lost: Option<(u64, u64)>,
+        /// When it was reported, milliseconds since 1970.
+        at_ms: u64,
+    },
+    /// A new API key; a conflict where its id exists.
+    KeyCreate(KeyRow),
+    /// An API key is never valid again; unknown ids are kept too, and stay revoked.
+    KeyRevoke {
+        /// The key's id.
+        id: String,
+        /// When, milliseconds since 1970.
+        at_ms: u64,
+    },
+    /// A tenant's sealed provider key; a conflict unless its version is newer than what is there.
+    VaultPut(VaultRow),
+    /// The last good set of resources.
+    KeepSources {
+        /// Its version.
+        version: String,
+        /// The set.
+        bytes: Vec<u8>,
+    },
+    /// What an operator did.
+    AdminAudit(Box<AuditRecord>),
+    /// Drops windows that ended two days ago, and reservations that nothing corrects any more.
+    Prune {
+        /// Now, milliseconds since 1970.
+        now_ms: u64,
+    },
+    /// Several, all or none.
+    Batch(Vec<Command>),
+}
+
+/// The end of a granted request.
+#[derive(Clone, Debug)]
+pub struct Settle {
+    /// The grant.
+    pub grant_id: GrantId,
+    /// What is charged.
+    pub charge: Cost,
+    /// What it was charged for.
+    pub usage: Usage,
+    /// The usage is our estimate, not the provider's word.
+    pub estimated: bool,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What the client got; 0: nothing.
+    pub status: u16,
+    /// Code of the module's own denial, or empty.
+    pub denial: String,
+    /// Envoy's response code details.
+    pub details: String,
+    /// How long it took.
+    pub duration_ms: u64,
+    /// When it was settled, milliseconds since 1970.
+    pub at_ms: u64,
+}
+
+/// A request that Envoy refused without the service.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// Per worker, ascending.
+    pub sequence: u64,
+    /// When, milliseconds since 1970.
+    pub at_ms: u64,
+    /// Envoy's request id.
+    pub request_id: String,
+    /// What the client got.
+    pub status: u16,
+    /// Envoy's response code details.
+    pub details: String,
+    /// Code of the denial.
+    pub code: String,
+}
+
+/// An API key as the store knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRow {
+    /// Its id.
+    pub id: String,
+    /// Whose.
+    pub tenant: String,
+    /// SHA-256 of the key.
+    pub hash: [u8; 32],
+    /// When it was made, milliseconds since 1970.
+    pub created_ms: u64,
+    /// Since when it is not valid any more.
+    pub revoked_ms: Option<u64>,
+}
+
+/// A tenant's provider key, sealed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VaultRow {
+    /// Whose.
+    pub tenant: String,
+    /// For which provider.
+    pub provider: String,
+    /// The key that it is sealed under.
+    pub key_id: String,
+    /// Grows with each new key.
+    pub version: u64,
+    /// Ciphertext.
+    pub sealed: Vec<u8>,
+}

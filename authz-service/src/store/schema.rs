@@ -1,0 +1,85 @@
+//! The tables. Amounts are 64-bit integers; times are milliseconds since 1970; STRICT, so that a column holds its type.
+
+/// `BULK`: marks the file as ours.
+pub(super) const APPLICATION_ID: i32 = 0x4255_4c4b;
+
+/// One step per version: step `n` leads from `user_version` n to n + 1. Never edited once released, only appended to.
+pub(super) const STEPS: &[&str] = &["
+CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
+
+CREATE TABLE audit (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    at_ms INTEGER NOT NULL,
+    request_id TEXT NOT NULL,
+    tenant TEXT NOT NULL,
+    principal TEXT NOT NULL,
+    key_id TEXT NOT NULL,
+    credential TEXT NOT NULL,
+    policy_version TEXT NOT NULL,
+    decision TEXT NOT NULL CHECK (decision IN ('allow', 'deny', 'refused', 'admin', 'undone')),
+    code TEXT NOT NULL,
+    status INTEGER NOT NULL,
+    method TEXT NOT NULL,
+    path TEXT NOT NULL,
+    model TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    region TEXT NOT NULL,
+    proxy TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    grant_id BLOB UNIQUE,
+    worker BLOB,
+    sequence INTEGER,
+    reserved_tokens INTEGER, reserved_gpu_ms INTEGER, reserved_micro_usd INTEGER, reserved_requests INTEGER,
+    settled_ms INTEGER,
+    outcome TEXT,
+    estimated INTEGER,
+    duration_ms INTEGER,
+    details TEXT,
+    charged_tokens INTEGER, charged_gpu_ms INTEGER, charged_micro_usd INTEGER, charged_requests INTEGER,
+    input INTEGER, cached_input INTEGER, output INTEGER, reasoning INTEGER
+) STRICT;
+CREATE INDEX audit_time ON audit (at_ms);
+CREATE UNIQUE INDEX audit_report ON audit (worker, sequence) WHERE worker IS NOT NULL;
+
+CREATE TABLE reservations (
+    grant_id BLOB PRIMARY KEY REFERENCES audit (grant_id),
+    state TEXT NOT NULL CHECK (state IN ('open', 'undone', 'expired')),
+    proxy TEXT NOT NULL,
+    model TEXT NOT NULL,
+    created_ms INTEGER NOT NULL,
+    longest_stream_ms INTEGER NOT NULL,
+    reserved_tokens INTEGER NOT NULL, reserved_gpu_ms INTEGER NOT NULL,
+    reserved_micro_usd INTEGER NOT NULL, reserved_requests INTEGER NOT NULL,
+    charged_tokens INTEGER NOT NULL, charged_gpu_ms INTEGER NOT NULL,
+    charged_micro_usd INTEGER NOT NULL, charged_requests INTEGER NOT NULL,
+    input_estimate INTEGER NOT NULL,
+    holds TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE windows (
+    key TEXT NOT NULL,
+    start_ms INTEGER NOT NULL,
+    end_ms INTEGER NOT NULL,
+    settled INTEGER NOT NULL CHECK (settled >= 0),
+    PRIMARY KEY (key, start_ms)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE keys (
+    id TEXT PRIMARY KEY,
+    tenant TEXT NOT NULL,
+    hash BLOB NOT NULL CHECK (length(hash) IN (0, 32)),
+    created_ms INTEGER NOT NULL,
+    revoked_ms INTEGER
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE vault (
+    tenant TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    key_id TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    sealed BLOB NOT NULL,
+    PRIMARY KEY (tenant, provider)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE sources (only INTEGER PRIMARY KEY CHECK (only = 1), version TEXT NOT NULL, bytes BLOB NOT NULL) STRICT;
+"];

@@ -1,0 +1,246 @@
+//! Whole streams, in every order of phases that Envoy has: what is applied, what passes, what is settled.
+
+use gateway_core::denial::{Code, Denial};
+use gateway_core::edits::{apply, splice};
+use gateway_core::gate::{BodyEdits, Dialect, Grant, Outcome, Settlement, Usage};
+
+use super::*;
+
+const BODY: &[u8] = br#"{"model":"m","stream":true,"messages":[]}"#;
+const DELTA: &[u8] = b"data: {\"choices\":[{\"delta\":{\"content\":\"12345678\"}}],\"usage\":null}\n\n";
+const USAGE: &[u8] = b"data: {\"choices\":[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":2}}\n\n";
+const DONE: &[u8] = b"data: [DONE]\n\n";
+
+fn edits() -> BodyEdits {
+    let insert = splice(BODY.len() - 1, 0, *br#","stream_options":{"include_usage":true}"#);
+    BodyEdits { body_bytes: BODY.len() as u64, edits: vec![insert] }
+}
+
+fn grant() -> Grant {
+    Grant {
+        id: vec![1; 16].into(),
+        dialect: Dialect::OpenaiChat.into(),
+        hide_usage: true,
+        edits: Some(edits()),
+        ..Grant::default()
+    }
+}
+
+/// Where a stream is reset, or that it is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Begun,
+    RequestHeaders,
+    RequestBody,
+    Sent,
+    ResponseHeaders,
+    ResponseBody,
+    UsageSeen,
+    Ended,
+}
+
+const PHASES: [Phase; 8] = [
+    Phase::Begun,
+    Phase::RequestHeaders,
+    Phase::RequestBody,
+    Phase::Sent,
+    Phase::ResponseHeaders,
+    Phase::ResponseBody,
+    Phase::UsageSeen,
+    Phase::Ended,
+];
+
+fn end(details: &str, flags: u64) -> StreamEnd {
+    let code_details = details.to_owned();
+    StreamEnd { code_details, response_flags: flags, status: None, now_ms: 1500, denial: None, signed: vec![9, 9] }
+}
+
+fn hung_up() -> StreamEnd {
+    end("downstream_remote_disconnect", 1 << 14)
+}
+
+/// Runs a stream up to `last`; trailers end a body as an empty last chunk does.
+fn run(last: Phase, status: u16, trailers: bool) -> (Accounting, Vec<u8>) {
+    let (mut stream, mut passed) = (Accounting::new(&grant(), 1000), Vec::new());
+    for phase in PHASES.into_iter().filter(|phase| *phase <= last) {
+        match phase {
+            Phase::Begun => {}
+            Phase::RequestHeaders => {
+                let length = stream.request_length().unwrap();
+                assert_eq!(length.bytes() as usize, apply(&edits(), BODY).unwrap().len());
+            }
+            Phase::RequestBody => {
+                let rewritten = stream.request_body(BODY).unwrap().unwrap();
+                assert_eq!(rewritten.body(), apply(&edits(), BODY).unwrap());
+                assert_eq!(rewritten.length().bytes(), rewritten.body().len() as u64);
+            }
+            Phase::Sent => stream.sent(),
+            Phase::ResponseHeaders => {
+                let hides = (200..300).contains(&status);
+                let step = stream.response_head(status, Some(b"text/event-stream"), None);
+                assert_eq!(step, ResponseStep::Continue { remove_content_length: hides });
+            }
+            Phase::ResponseBody => push(&mut stream, &mut passed, DELTA, false),
+            Phase::UsageSeen => push(&mut stream, &mut passed, USAGE, false),
+            Phase::Ended if trailers => {
+                push(&mut stream, &mut passed, DONE, false);
+                push(&mut stream, &mut passed, b"", true);
+            }
+            Phase::Ended => push(&mut stream, &mut passed, DONE, true),
+        }
+    }
+    (stream, passed)
+}
+
+fn push(stream: &mut Accounting, passed: &mut Vec<u8>, chunk: &[u8], end: bool) {
+    match stream.response_body(chunk, end) {
+        Passed::Unchanged => passed.extend_from_slice(chunk),
+        Passed::Replaced(bytes) => passed.extend_from_slice(&bytes),
+    }
+}
+
+fn settled(last: Phase, status: u16, end: &StreamEnd) -> Settlement {
+    let by_data = run(last, status, false).0.settle(end);
+    assert_eq!(run(last, status, true).0.settle(end), by_data, "trailers end a body too");
+    by_data
+}
+
+#[test]
+fn a_whole_stream_without_its_usage_chunk() {
+    let (stream, passed) = run(Phase::Ended, 200, false);
+    assert_eq!(passed, [DELTA, DONE].concat());
+    let whole = StreamEnd { status: Some(200), ..end("via_upstream", 0) };
+    let want = Settlement {
+        grant: vec![9, 9].into(),
+        outcome: Outcome::Answered.into(),
+        status: 200,
+        usage: Some(Usage { input: 7, output: 2, ..Usage::default() }),
+        output_seen: 2,
+        denial: String::new(),
+        details: "via_upstream".into(),
+        duration_ms: 500,
+    };
+    assert_eq!(stream.settle(&whole), want);
+}
+
+#[test]
+fn a_client_that_hangs_up_in_any_phase() {
+    for phase in PHASES {
+        let settlement = settled(phase, 200, &hung_up());
+        let want = match phase {
+            Phase::Begun | Phase::RequestHeaders | Phase::RequestBody => Outcome::NotSent,
+            Phase::Sent => Outcome::Failed,
+            Phase::ResponseHeaders | Phase::ResponseBody | Phase::UsageSeen => Outcome::HungUp,
+            Phase::Ended => Outcome::Answered,
+        };
+        assert_eq!(settlement.outcome(), want, "{phase:?}");
+        assert_eq!(settlement.usage.is_some(), phase >= Phase::UsageSeen, "{phase:?}");
+        assert_eq!(settlement.output_seen, if phase >= Phase::ResponseBody { 2 } else { 0 }, "{phase:?}");
+    }
+}
+
+#[test]
+fn an_upstream_that_resets_in_any_phase() {
+    for phase in PHASES {
+        let end = match phase {
+            Phase::ResponseHeaders | Phase::ResponseBody | Phase::UsageSeen => {
+                end("upstream_reset_after_response_started{connection_termination}", 1 << 6)
+            }
+            Phase::Ended => end("via_upstream", 0),
+            _ => end("upstream_reset_before_response_started{connection_termination}", 1 << 6),
+        };
+        let want = match phase {
+            Phase::Begun | Phase::RequestHeaders | Phase::RequestBody => Outcome::NotSent,
+            Phase::Ended => Outcome::Answered,
+            _ => Outcome::Failed,
+        };
+        assert_eq!(settled(phase, 200, &end).outcome(), want, "{phase:?}");
+    }
+}
+
+#[test]
+fn the_upstreams_own_errors() {
+    for (status, want) in
+        [(302, Outcome::Refused), (429, Outcome::Refused), (500, Outcome::Failed), (503, Outcome::Failed)]
+    {
+        let settlement = settled(Phase::ResponseHeaders, status, &end("via_upstream", 0));
+        assert_eq!(settlement.outcome(), want, "{status}");
+        assert_eq!(settlement.usage, None);
+    }
+    // an error answer passes as it is, also where it has the shape of a usage chunk
+    let (_, passed) = run(Phase::Ended, 429, false);
+    assert_eq!(passed, [DELTA, USAGE, DONE].concat());
+}
+
+#[test]
+fn an_upstream_that_is_down_costs_nothing() {
+    // Envoy's own reply comes by as an answer
+    let mut stream = run(Phase::Sent, 0, false).0;
+    let step = stream.response_head(503, Some(b"application/json"), None);
+    assert_eq!(step, ResponseStep::Continue { remove_content_length: false });
+    assert_eq!(
+        stream.response_body(br#"{"usage":{"prompt_tokens":1,"completion_tokens":1}}"#, true),
+        Passed::Unchanged
+    );
+    let settlement =
+        stream.settle(&end("upstream_reset_before_response_started{remote_connection_failure|refused}", 1 << 5));
+    assert_eq!((settlement.outcome(), settlement.usage, settlement.output_seen), (Outcome::NotSent, None, 0));
+}
+
+#[test]
+fn the_modules_own_denials() {
+    let denied = |code| StreamEnd { denial: Some(code), status: Some(500), ..end("", 0) };
+    let before = run(Phase::RequestBody, 0, false).0.settle(&denied("internal"));
+    assert_eq!((before.outcome(), before.denial.as_str(), before.status), (Outcome::NotSent, "internal", 500));
+
+    let mut stream = run(Phase::Sent, 0, false).0;
+    let step = stream.response_head(200, Some(b"text/event-stream"), Some(b"gzip"));
+    assert!(matches!(step, ResponseStep::Deny(Denial { code: Code::UpstreamEncoded, .. })));
+    let after = stream.settle(&denied("upstream_encoded"));
+    assert_eq!((after.outcome(), after.denial.as_str()), (Outcome::Failed, "upstream_encoded"));
+}
+
+#[test]
+fn a_body_never_changes_without_its_length() {
+    let silent = Accounting::new(&grant(), 0);
+    assert_eq!(silent.request_body(BODY).unwrap_err().code, Code::Internal, "the length was not announced");
+
+    let mut stream = Accounting::new(&grant(), 0);
+    assert!(stream.request_length().is_some());
+    for other in [&b""[..], &BODY[1..], &[BODY, b" "].concat()] {
+        assert_eq!(stream.request_body(other).unwrap_err().code, Code::Internal);
+    }
+}
+
+#[test]
+fn edits_that_are_no_splices_are_refused() {
+    for bad in [vec![splice(5, 1, *b""), splice(0, 1, *b"")], vec![splice(0, 4096, *b"")], vec![splice(4096, 0, *b"x")]]
+    {
+        let edits = Some(BodyEdits { body_bytes: BODY.len() as u64, edits: bad });
+        let mut stream = Accounting::new(&Grant { edits, ..grant() }, 0);
+        let _ = stream.request_length();
+        assert_eq!(stream.request_body(BODY).unwrap_err().code, Code::Internal);
+    }
+}
+
+#[test]
+fn without_edits_the_body_goes_on_if_it_is_the_checked_one() {
+    let unedited = Some(BodyEdits { body_bytes: BODY.len() as u64, edits: vec![] });
+    for (edits, body) in [(unedited, BODY), (None, &b""[..])] {
+        let mut stream = Accounting::new(&Grant { edits, ..grant() }, 0);
+        assert_eq!(stream.request_length(), None);
+        assert_eq!(stream.request_body(body), Ok(None));
+        assert_eq!(stream.request_body(b"{}").unwrap_err().code, Code::Internal);
+    }
+}
+
+#[test]
+fn phases_in_no_order_at_all_are_survived() {
+    let mut stream = Accounting::new(&grant(), 5000);
+    assert_eq!(stream.response_body(DELTA, true), Passed::Unchanged);
+    let _ = stream.response_head(200, None, None);
+    assert_eq!(stream.response_body(USAGE, false), Passed::Unchanged, "an unknown content type is not counted");
+    let long = StreamEnd { code_details: "é".repeat(10_000), ..end("", 0) };
+    let settlement = stream.settle(&long);
+    assert_eq!((settlement.details.chars().count(), settlement.duration_ms), (256, 0));
+}

@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# Every test, with progress. The first failure ends the run.
+#
+#   tests/run.sh                  everything, in the order of the list below
+#   tests/run.sh NAME             one suite, or the cases of the integration binary whose names contain NAME
+#   tests/run.sh --full NAME      the same, with the long counts (BULKHEAD_FULL=1)
+#
+#   lint         rustfmt, clippy with warnings denied; the module for its wasm target
+#   unit         beside the code: every crate but the module, which has no native tests
+#   wasm         builds bulkhead.wasm, checks its imports, prints size and memory
+#   walk         the integration binary on Envoy 1.40.0
+#   walk-oldest  the same cases and the same module on Envoy 1.36.4
+#   quickstart   examples/quickstart/run.sh
+#   bench        tests/bench/run.sh (not part of everything)
+#
+# Build output goes to $CARGO_TARGET_DIR, by default ~/.cache/bulkhead/target. ENVOY=PATH runs another Envoy.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# shellcheck source=tests/install.sh
+source tests/install.sh
+
+SUITES=(lint unit wasm walk walk-oldest quickstart)
+CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$(bulkhead_cache)/target}"
+export CARGO_TARGET_DIR CARGO_TERM_PROGRESS_WHEN=never
+export BULKHEAD_WASM="$CARGO_TARGET_DIR/bulkhead.wasm"
+ulimit -n "$(ulimit -Hn)" 2>/dev/null || true
+
+usage() { sed -n '2,17s/^# \{0,1\}//p' "$0"; }
+
+# step WHAT COMMAND...: runs it and says how long it took.
+step() {
+    local what="$1" began=$SECONDS
+    shift
+    printf '\n==> %s\n' "$what"
+    if "$@"; then
+        printf '<== %s: ok, %d s\n' "$what" $((SECONDS - began))
+    else
+        printf '<== %s: FAILED after %d s\n' "$what" $((SECONDS - began))
+        exit 1
+    fi
+}
+
+# One build for every native target, so that no crate is compiled twice with other features.
+build() { step "build" cargo build --locked --lib --bins --tests; }
+
+suite_lint() {
+    step "rustfmt" cargo fmt --all --check
+    step "clippy" cargo clippy --quiet --locked --all-targets -- -D warnings
+    step "clippy of the module" ./wasm-build.sh clippy
+}
+
+suite_unit() {
+    build
+    step "unit tests" cargo test --quiet --locked --lib --bins
+}
+
+suite_wasm() { step "bulkhead.wasm" ./wasm-build.sh; }
+
+# The integration binary, filtered, on one Envoy.
+walk() {
+    local what="$1" version="$2" filter="${3:-}" envoy
+    envoy="${ENVOY:-$(install_envoy "$version")}"
+    PYTHON_OPENAI="$(install_openai)"
+    export PYTHON_OPENAI
+    build
+    suite_wasm
+    if [ -n "$filter" ] && ! cargo test --quiet --locked --test walk -- --list "$filter" | grep -q ': test$'; then
+        printf 'no suite and no case is named `%s`; suites: %s bench\n' "$filter" "${SUITES[*]}" >&2
+        exit 2
+    fi
+    step "$what" env ENVOY="$envoy" cargo test --locked --test walk -- \
+        --test-threads "${BULKHEAD_TEST_THREADS:-4}" ${filter:+"$filter"}
+}
+
+suite_walk() { walk "walk, Envoy $ENVOY_VERSION" "$ENVOY_VERSION"; }
+suite_walk-oldest() { walk "walk, Envoy $ENVOY_OLDEST" "$ENVOY_OLDEST"; }
+suite_quickstart() { step "quickstart" ./examples/quickstart/run.sh; }
+suite_bench() { step "bench" tests/bench/run.sh; }
+
+names=()
+for argument in "$@"; do
+    case "$argument" in
+    --full) export BULKHEAD_FULL=1 ;;
+    -h | --help) usage; exit ;;
+    -*) usage >&2; exit 2 ;;
+    *) names+=("$argument") ;;
+    esac
+done
+[ ${#names[@]} -eq 0 ] && names=("${SUITES[@]}")
+
+began=$SECONDS
+step "what the tests need" install_everything
+for name in "${names[@]}"; do
+    if declare -F "suite_$name" >/dev/null; then
+        "suite_$name"
+    else
+        walk "cases like $name" "$ENVOY_VERSION" "$name"
+    fi
+done
+printf '\nall passed: %s, %d s\n' "${names[*]}" $((SECONDS - began))
