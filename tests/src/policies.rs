@@ -165,14 +165,14 @@ fn plan(name: &str, output_tokens: u64, limits: &Value) -> Value {
     resource("Plan", name, &json!({"priority": 50, "caps": caps, "limits": limits}))
 }
 
-/// A `ModelCost` whose GPU price is that of `llama-3.1-8b`; dollars in millionths per million tokens.
+/// A `ModelCost`; its resource has the model's name with `-` for each `.`. GPU time as for `llama-3.1-8b`, dollars in millionths per million tokens.
 #[must_use]
 pub fn model(name: &str, aliases: &[&str], input: u64, output: u64) -> Value {
     resource(
         "ModelCost",
-        name,
+        &name.replace('.', "-"),
         &json!({
-            "gpuClass": "l4", "gpuWeightPermille": 1000, "gpuMsPer1kTokens": {"input": 40, "output": 900}, "gpuMsFixed": 5,
+            "model": name, "gpuClass": "l4", "gpuWeightPermille": 1000, "gpuMsPer1kTokens": {"input": 40, "output": 900}, "gpuMsFixed": 5,
             "microUsdPer1mTokens": {"input": input, "output": output}, "microUsdFixed": 1,
             "minBytesPerToken": 1, "meanBytesPerToken": 4, "aliases": aliases, "source": "test", "date": "2026-11-01",
         }),

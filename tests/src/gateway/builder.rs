@@ -119,7 +119,7 @@ async fn spawn_upstream() -> Upstream {
 /// # Panics
 /// There is none.
 #[must_use]
-pub(crate) fn envoy_binary() -> PathBuf {
+pub fn envoy_binary() -> PathBuf {
     if let Some(path) = std::env::var_os("ENVOY") {
         return path.into();
     }
@@ -134,7 +134,7 @@ pub(crate) fn envoy_binary() -> PathBuf {
 /// # Panics
 /// There is none.
 #[must_use]
-pub(crate) fn wasm() -> PathBuf {
+pub fn wasm() -> PathBuf {
     let default = || std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| cache().join("target"), PathBuf::from);
     let path = std::env::var_os("BULKHEAD_WASM").map_or_else(|| default().join("bulkhead.wasm"), PathBuf::from);
     assert!(path.is_file(), "no module at {}: run ./wasm-build.sh", path.display());
