@@ -5,3 +5,4 @@ mod claims;
 mod configuration;
 mod first_steps;
 mod own_refusals;
+mod reserved;

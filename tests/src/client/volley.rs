@@ -43,7 +43,8 @@ impl Shot {
         for (name, value) in &self.headers {
             bytes.extend([name.as_bytes(), b": ", value, b"\r\n"].concat());
         }
-        let length = if self.method == "POST" { format!("content-length: {}\r\n", self.body.len()) } else { String::new() };
+        let length =
+            if self.method == "POST" { format!("content-length: {}\r\n", self.body.len()) } else { String::new() };
         bytes.extend([length.as_bytes(), b"\r\n", &self.body].concat());
         bytes
     }
