@@ -103,6 +103,18 @@ impl Process {
         format!("---- end of {} ({})\n{end}----", self.name, self.log.display())
     }
 
+    /// CPU that it has used, user and system, in seconds (proc(5): clock ticks of a hundredth).
+    ///
+    /// # Panics
+    /// The process is gone.
+    #[must_use]
+    pub fn cpu_seconds(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).expect("the process");
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks = |index: usize| fields.get(index).and_then(|text| text.parse::<u64>().ok()).expect("a number");
+        (ticks(11) + ticks(12)) as f64 / 100.0
+    }
+
     /// Memory that it holds, in bytes.
     ///
     /// # Panics
