@@ -100,7 +100,9 @@ impl Process {
     #[must_use]
     pub fn tail(&self) -> String {
         let end = read_tail(&self.log).unwrap_or_else(|error| error.to_string());
-        format!("---- end of {} ({})\n{end}----", self.name, self.log.display())
+        let state = self.child.lock().unwrap().try_wait();
+        let state = state.ok().flatten().map_or_else(|| "runs".into(), |status| status.to_string());
+        format!("---- end of {} ({state}, {})\n{end}----", self.name, self.log.display())
     }
 
     /// CPU that it has used, user and system, in seconds (proc(5): clock ticks of a hundredth).

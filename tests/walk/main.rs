@@ -3,4 +3,5 @@
 
 mod configuration;
 mod first_steps;
+mod gate;
 mod own_refusals;

@@ -172,7 +172,7 @@ pub async fn start_envoy(directory: &Path, config: &Path, workers: u32) -> (Proc
         &workers.to_string(),
         "--admin-address-path",
         &admin_file.display().to_string(),
-        "--use-dynamic-base-id",
+        "--disable-hot-restart",
         "--file-flush-interval-msec",
         "50",
         "--log-level",
