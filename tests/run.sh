@@ -25,7 +25,7 @@ export CARGO_TARGET_DIR CARGO_TERM_PROGRESS_WHEN=never
 export BULKHEAD_WASM="$CARGO_TARGET_DIR/bulkhead.wasm"
 ulimit -n "$(ulimit -Hn)" 2>/dev/null || true
 
-usage() { sed -n '2,17s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,16s/^# \{0,1\}//p' "$0"; }
 
 # step WHAT COMMAND...: runs it and says how long it took.
 step() {
