@@ -1,7 +1,14 @@
 //! The one integration binary: every case here goes through a real Envoy, the shipped configuration and the real module,
 //! and unless its subject is another one, through the real service. Run by `tests/run.sh NAME`; one file per subject.
 
+mod arrows;
 mod configuration;
+mod data_endpoint;
 mod first_steps;
+<<<<<<< HEAD
 mod gate;
+=======
+mod grants;
+>>>>>>> t-e
 mod own_refusals;
+mod sdk;

@@ -16,13 +16,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::State;
 use super::answer::{self, Answer};
 use super::directives::{Cut, Directives, Hold};
 use super::gzip::gzip;
 use super::record::{Seen, Ticket};
+use super::{State, scripted};
 
-type Pieces = StreamBody<ReceiverStream<io::Result<Frame<Bytes>>>>;
+pub(super) type Pieces = StreamBody<ReceiverStream<io::Result<Frame<Bytes>>>>;
 
 pub(super) async fn run(listener: TcpListener, state: Arc<State>, closing: watch::Receiver<bool>) {
     while let Ok((stream, _)) = listener.accept().await {
@@ -59,6 +59,9 @@ async fn serve(state: Arc<State>, connection: u64, request: Request<Incoming>) -
     });
     let ticket = state.record.open(seen);
     let body = receive(&state, ticket, body).await?;
+    if let Some(script) = &*state.script.lock().unwrap() {
+        return Ok(scripted::respond(script));
+    }
     let standing = state.behaviour.lock().unwrap().clone();
 
     let mut directives = Directives::parse(&standing);
