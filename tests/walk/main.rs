@@ -5,10 +5,7 @@ mod arrows;
 mod configuration;
 mod data_endpoint;
 mod first_steps;
-<<<<<<< HEAD
 mod gate;
-=======
 mod grants;
->>>>>>> t-e
 mod own_refusals;
 mod sdk;
