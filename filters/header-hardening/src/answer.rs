@@ -76,6 +76,14 @@ pub fn response_plan(grant: &Grant, present: &[&str]) -> Vec<HeaderEdit> {
     plan.edits()
 }
 
+/// Names of the answer's trailers to remove: a client may merge them into the headers (RFC 9110 §6.5.1), so what the
+/// upstream may not say there it may not say behind the body either, nor contradict what is said for it.
+#[must_use]
+pub fn answer_trailer_removals(names: &[&str]) -> Vec<String> {
+    let ours = |name: &str| name == wire::REQUEST_ID || SET.iter().any(|(set, _)| *set == name);
+    names.iter().filter(|name| removed(name) || ours(name)).map(|name| (*name).to_owned()).collect()
+}
+
 fn removed(name: &str) -> bool {
     REMOVED.contains(&name) || REMOVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
@@ -94,6 +102,15 @@ fn settable(name: &str, value: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn trailers_say_no_more_than_headers_may() {
+        let names = ["x-bulkhead-tenant", "grpc-status", "set-cookie", "cache-control", "x-request-id", "x-checked"];
+        assert_eq!(
+            answer_trailer_removals(&names),
+            ["x-bulkhead-tenant", "set-cookie", "cache-control", "x-request-id"]
+        );
+    }
 
     #[test]
     fn the_tables_are_lower_case_and_do_not_contradict_each_other() {

@@ -13,7 +13,7 @@ use gateway_core::gate::Grant;
 use gateway_core::headers::{CREDENTIAL_CARRIERS, remove_upstream};
 use gateway_core::wire;
 
-pub use answer::response_plan;
+pub use answer::{answer_trailer_removals, response_plan};
 
 /// One change of a header map.
 #[derive(Clone, Debug, PartialEq, Eq)]

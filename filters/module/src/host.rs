@@ -145,6 +145,16 @@ pub(crate) fn replace_response_chunk(size: usize, chunk: &[u8]) {
     logged("replace response chunk", hostcalls::set_buffer(BufferType::HttpResponseBody, 0, size, chunk));
 }
 
+/// Names of the response trailers. `on_http_response_trailers` alone.
+pub(crate) fn response_trailer_names() -> Vec<String> {
+    names(hostcalls::get_map_bytes(MapType::HttpResponseTrailers).unwrap_or_default())
+}
+
+/// Removes a response trailer. `on_http_response_trailers` alone.
+pub(crate) fn remove_response_trailer(name: &str) {
+    logged("remove response trailer", hostcalls::remove_map_value(MapType::HttpResponseTrailers, name));
+}
+
 /// Answers the client in place of the upstream. Request callbacks and `on_http_response_headers`; the callback that
 /// did it returns Pause and nothing ever resumes the stream (`mesh.md` §0.1 fact 4).
 pub(crate) fn answer(status: u16, body: &[u8]) {

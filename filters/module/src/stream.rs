@@ -250,6 +250,11 @@ impl HttpContext for Stream {
             // Held bytes went with the last chunk that was whole; a cut event has nowhere to go any more.
             let _ = granted.accounting.response_body(&[], true);
         }
+        let names = host::response_trailer_names();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        for name in header_hardening::answer_trailer_removals(&names) {
+            host::remove_response_trailer(&name);
+        }
         Action::Continue
     }
 
