@@ -4,7 +4,7 @@
 
 use bulkhead_tests::client::{Answer, Part};
 use bulkhead_tests::eventually;
-use bulkhead_tests::gateway::{CHAT, Gateway, chat_body};
+use bulkhead_tests::gateway::{CHAT, Gateway};
 use bulkhead_tests::policies::{MODEL, Policies};
 use bulkhead_tests::upstream::Seen;
 use serde_json::json;
@@ -33,7 +33,7 @@ fn growing(model: &str, size: usize) -> String {
 
 /// What the upstream must get of [`growing`]: written by hand, not computed by the code under test.
 fn grown(body: &str, from: &str, to: &str) -> String {
-    let front = r#"{"max_tokens":16384,"stream_options":{"include_usage":true},"#;
+    let front = r#"{"max_completion_tokens":16384,"stream_options":{"include_usage":true},"#;
     format!("{front}{}", &body.replacen(&format!(r#""model":"{from}""#), &format!(r#""model":"{to}""#), 1)[1..])
 }
 
@@ -122,9 +122,9 @@ async fn an_edited_body_arrives_whole_and_the_next_request_is_intact() {
 #[tokio::test]
 async fn a_body_that_shrinks_or_stays_arrives_whole() {
     let gateway = Gateway::builder().start().await;
-    let shrinks =
-        r#"{"model":"llama-3.1-8b","max_tokens":99999999,"messages":[{"role":"user","content":"hi [tokens=1]"}]}"#;
-    let stays = r#"{"model":"llama-3.1-8b","max_tokens":7,"messages":[{"role":"user","content":"hi [tokens=1]"}]}"#;
+    let shrinks = r#"{"model":"llama-3.1-8b","max_completion_tokens":99999999,"messages":[{"role":"user","content":"hi [tokens=1]"}]}"#;
+    let stays =
+        r#"{"model":"llama-3.1-8b","max_completion_tokens":7,"messages":[{"role":"user","content":"hi [tokens=1]"}]}"#;
     for way in WAYS {
         gateway.upstream.clear();
         for body in [shrinks, stays, shrinks] {

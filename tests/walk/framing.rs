@@ -12,10 +12,11 @@ use serde_json::json;
 /// Its edits make it longer; this is what the upstream must get of it.
 const GROWS: (&str, &str) = (
     r#"{"model":"llama-3.1-8b","messages":[{"role":"user","content":"hi [tokens=1]"}]}"#,
-    r#"{"max_tokens":16384,"model":"llama-3.1-8b","messages":[{"role":"user","content":"hi [tokens=1]"}]}"#,
+    r#"{"max_completion_tokens":16384,"model":"llama-3.1-8b","messages":[{"role":"user","content":"hi [tokens=1]"}]}"#,
 );
 /// It needs no edit.
-const STAYS: &str = r#"{"model":"llama-3.1-8b","max_tokens":7,"messages":[{"role":"user","content":"hi [tokens=1]"}]}"#;
+const STAYS: &str =
+    r#"{"model":"llama-3.1-8b","max_completion_tokens":7,"messages":[{"role":"user","content":"hi [tokens=1]"}]}"#;
 
 /// What no client may say, in any place, and what it may.
 const TRAILERS: [(&str, &str); 7] = [
@@ -142,7 +143,7 @@ async fn an_edit_that_outgrows_envoys_buffer_is_an_answer_and_no_crash() {
     }
     for seen in gateway.upstream.record() {
         assert_eq!(seen.header("content-length"), Some(seen.body.len().to_string()));
-        assert_eq!(seen.json()["max_tokens"], 16384);
+        assert_eq!(seen.json()["max_completion_tokens"], 16384);
     }
     assert_eq!(gateway.chat("acme", &chat_body("[tokens=1]")).await.status, 200);
     assert!(gateway.is_whole().await);

@@ -3,7 +3,7 @@
 use gateway_core::gate::Grant;
 use gateway_core::wire;
 
-use crate::{HeaderEdit, Plan};
+use crate::{HeaderEdit, NEVER_TRAILERS, Plan};
 
 /// Set on every answer, whatever the upstream said. Answers are one tenant's and never a page: no cache may keep them, no
 /// browser may render, frame or sniff them (OWASP REST Security Cheat Sheet; RFC 6797 for the last).
@@ -80,7 +80,9 @@ pub fn response_plan(grant: &Grant, present: &[&str]) -> Vec<HeaderEdit> {
 /// upstream may not say there it may not say behind the body either, nor contradict what is said for it.
 #[must_use]
 pub fn answer_trailer_removals(names: &[&str]) -> Vec<String> {
-    let ours = |name: &str| name == wire::REQUEST_ID || SET.iter().any(|(set, _)| *set == name);
+    let ours = |name: &str| {
+        name == wire::REQUEST_ID || NEVER_TRAILERS.contains(&name) || SET.iter().any(|(set, _)| *set == name)
+    };
     names.iter().filter(|name| removed(name) || ours(name)).map(|name| (*name).to_owned()).collect()
 }
 
@@ -105,11 +107,9 @@ mod tests {
 
     #[test]
     fn trailers_say_no_more_than_headers_may() {
-        let names = ["x-bulkhead-tenant", "grpc-status", "set-cookie", "cache-control", "x-request-id", "x-checked"];
-        assert_eq!(
-            answer_trailer_removals(&names),
-            ["x-bulkhead-tenant", "set-cookie", "cache-control", "x-request-id"]
-        );
+        let refused = ["x-bulkhead-tenant", "set-cookie", "cache-control", "x-request-id", "content-length"];
+        assert_eq!(answer_trailer_removals(&refused), refused);
+        assert_eq!(answer_trailer_removals(&["grpc-status", "x-checked"]), [""; 0]);
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub(crate) fn response_code() -> Option<u32> {
     u32::try_from(u64::from_le_bytes(raw)).ok().filter(|status| *status != 0)
 }
 
-/// Envoy's request id, from its stream info and not from a header. Any stream callback, also `on_log`.
+/// Envoy's request id. `on_http_request_headers` and `on_log`: in between Envoy says none.
 pub(crate) fn request_id() -> String {
     property(&["request", "id"]).map(|text| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default()
 }
