@@ -9,6 +9,7 @@
 //! ```
 
 pub mod books;
+pub mod cases;
 pub mod client;
 pub mod configuration;
 pub mod fake_service;

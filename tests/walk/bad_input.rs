@@ -7,6 +7,7 @@ mod paths;
 
 use bulkhead_tests::books::{Books, refusal, text};
 use bulkhead_tests::client::{Answer, Raw};
+use bulkhead_tests::eventually;
 use bulkhead_tests::gateway::{Gateway, chat_body};
 use futures_util::{StreamExt as _, stream};
 use serde_json::Value;
@@ -77,12 +78,20 @@ async fn all_are_refused(gateway: &Gateway, rows: &[Row]) {
         }
     }
     assert_eq!(books.sent(), 0, "what is refused reaches no upstream");
-    assert_eq!(gateway.access_log().len(), rows.len(), "one line each");
+    let logged = async || (gateway.access_log().len() >= rows.len()).then_some(());
+    eventually("a line of the access log each", logged).await;
+    assert_eq!(gateway.access_log().len(), rows.len());
     let usage = gateway.service().usage("acme").await;
     let spent = ["admitted", "inputTokens", "outputTokens", "gpuMs", "microUsd"].map(|field| usage[field].clone());
     assert_eq!(spent, [0, 0, 0, 0, 0].map(Value::from), "nothing is charged: {usage}");
     assert!(gateway.is_whole().await, "the module lives");
-    assert_eq!(gateway.chat("acme", &chat_body("still there?")).await.status, 200);
+
+    // its settlement comes with the worker's report, and so would have all that Envoy refused before it
+    let alive = gateway.chat("acme", &chat_body("still there?")).await;
+    assert_eq!(alive.status, 200);
+    let books = Books::closed(gateway, &[id(&alive)]).await;
+    let told = rows.iter().filter(|row| row.by != By::Edge).count();
+    assert_eq!(books.decided(), told + 1, "the audit log has a line for each that came into the chain, and no other");
 }
 
 /// Envoy's own refusal before any filter ran: our shape, and no more than it knows of a request.

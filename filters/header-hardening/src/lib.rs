@@ -13,7 +13,7 @@ use gateway_core::gate::Grant;
 use gateway_core::headers::{CREDENTIAL_CARRIERS, remove_upstream};
 use gateway_core::wire;
 
-pub use answer::response_plan;
+pub use answer::{answer_trailer_removals, response_plan};
 
 /// One change of a header map.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,13 +49,21 @@ pub fn request_plan(grant: &Grant, grant_text: &str, present: &[&str]) -> Vec<He
     plan.edits()
 }
 
-/// Names that the gateway has written or checked as headers, and that no upstream may find a second time in the trailers.
-const HEADERS_ONLY: &[&str] = &[
+/// What frames, routes or describes a message never stands behind it (RFC 9110 §6.5.1), and what the gateway has written
+/// as a header stands nowhere a second time.
+const NEVER_TRAILERS: &[&str] = &[
+    "connection",
     "content-encoding",
     "content-length",
+    "content-range",
     "content-type",
+    "expect",
     "host",
+    "keep-alive",
+    "te",
+    "trailer",
     "transfer-encoding",
+    "upgrade",
     "x-forwarded-for",
     "x-forwarded-proto",
     wire::REQUEST_ID,
@@ -68,7 +76,7 @@ const HEADERS_ONLY: &[&str] = &[
 pub fn trailer_removals(names: &[&str], claim_header: &str) -> Vec<String> {
     let refused = |name: &str| {
         let name = name.replace('_', "-");
-        remove_upstream(&name) || HEADERS_ONLY.contains(&name.as_str()) || name.eq_ignore_ascii_case(claim_header)
+        remove_upstream(&name) || NEVER_TRAILERS.contains(&name.as_str()) || name.eq_ignore_ascii_case(claim_header)
     };
     names.iter().filter(|name| refused(name)).map(|name| (*name).to_owned()).collect()
 }

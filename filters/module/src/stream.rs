@@ -123,8 +123,12 @@ impl Stream {
 
     /// Answers in place of the upstream; the request never goes on.
     fn refuse(&mut self, denial: Denial) -> Action {
-        let authenticated = matches!(self.phase, Phase::Granted(_));
-        host::answer(denial.code.row().status, &denial.body(&host::request_id(), authenticated));
+        // Envoy knows the id in the header callback and in `on_log` alone; from then on the grant does
+        let body = match &self.phase {
+            Phase::Granted(granted) => denial.body(&granted.held.grant.request_id, true),
+            Phase::New | Phase::Refused(_) => denial.body(&host::request_id(), false),
+        };
+        host::answer(denial.code.row().status, &body);
         log::warn!("{}: {}", denial.code.row().code, denial.detail.as_deref().unwrap_or_default());
         match &mut self.phase {
             Phase::Granted(granted) => granted.refused = Some(denial),
@@ -159,7 +163,8 @@ impl Stream {
     }
 
     /// A request that never went on: its grant, if the service gave one, is handed back; otherwise the refusal is told,
-    /// unless it was the service's own.
+    /// unless it was the service's own, or Envoy's before the chain: the access log alone has those, because neither
+    /// their number nor their request ids are anybody's but the client's.
     fn report(outbox: &mut Outbox, denial: &str) {
         let details = host::code_details();
         let status = host::response_code().unwrap_or(0);
@@ -173,7 +178,7 @@ impl Stream {
                 ..Settlement::default()
             };
             outbox.settle(&grant.id, settlement);
-        } else if host::ext_authz(wire::DENIAL).is_none() {
+        } else if (!denial.is_empty() || in_the_chain()) && host::ext_authz(wire::DENIAL).is_none() {
             let refusal = Refusal {
                 request_id: host::request_id(),
                 status,
@@ -197,6 +202,11 @@ impl Stream {
         };
         outbox.settle(&id, granted.accounting.settle(&end));
     }
+}
+
+/// Whether the filters have run: the chain's first one leaves a word where the decision will be. `on_log`.
+fn in_the_chain() -> bool {
+    host::ext_authz(wire::DECISION).is_some()
 }
 
 impl Context for Stream {}
@@ -249,6 +259,11 @@ impl HttpContext for Stream {
         if let Phase::Granted(granted) = &mut self.phase {
             // Held bytes went with the last chunk that was whole; a cut event has nowhere to go any more.
             let _ = granted.accounting.response_body(&[], true);
+        }
+        let names = host::response_trailer_names();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        for name in header_hardening::answer_trailer_removals(&names) {
+            host::remove_response_trailer(&name);
         }
         Action::Continue
     }
