@@ -12,6 +12,7 @@ mod first_steps;
 mod framing;
 mod gate;
 mod grants;
+mod jwt;
 mod own_refusals;
 mod reserved;
 mod sdk;
