@@ -3,10 +3,11 @@
 
 mod bodies;
 mod heads;
+mod mended;
 mod paths;
 
 use bulkhead_tests::books::{Books, refusal, text};
-use bulkhead_tests::client::{Answer, Raw};
+use bulkhead_tests::client::{Answer, Raw, volley};
 use bulkhead_tests::eventually;
 use bulkhead_tests::gateway::{Gateway, chat_body};
 use futures_util::{StreamExt as _, stream};
@@ -122,4 +123,20 @@ async fn headers_methods_and_queries() {
 async fn paths_and_authorities() {
     let gateway = Gateway::builder().start().await;
     all_are_refused(&gateway, &paths::rows(&gateway)).await;
+}
+
+#[tokio::test]
+async fn paths_over_http2() {
+    let gateway = Gateway::builder().start().await;
+    let (shots, expected): (Vec<_>, Vec<_>) =
+        paths::over_http2(&gateway).into_iter().map(|(shot, status, code)| (shot, (status, code))).unzip();
+    assert!(shots.len() > 30, "{}", shots.len());
+    let answers = volley(gateway.addr, &shots, 4).await;
+    let answers: Vec<Answer> = answers.into_iter().map(|answer| answer.expect("an answer")).collect();
+    let ids: Vec<String> = answers.iter().map(|one| one.header("x-request-id").unwrap_or_default().into()).collect();
+    let books = Books::closed(&gateway, &ids).await;
+    for (shot, (answer, (status, code))) in shots.iter().zip(answers.iter().zip(expected)) {
+        books.refused(answer, status, code, &shot.path);
+    }
+    assert!(gateway.is_whole().await);
 }

@@ -16,3 +16,4 @@ mod jwt;
 mod own_refusals;
 mod reserved;
 mod sdk;
+mod strangers;
