@@ -75,6 +75,22 @@ pub(crate) fn write_env(stack: &Stack, keys: &Keys, issuers: &Issuers) -> std::i
     write_private(&stack.directory().join("env"), &text)
 }
 
+/// Where to look next, when all has ended.
+pub(crate) fn point_on(stack: &Stack) {
+    println!(
+        r"
+Where to look next
+  ./examples/quickstart/run.sh --keep    leave it running, with curl lines to try
+  {}
+      envoy.yaml, policies/              what it ran with: the shipped configuration, three tenants
+      access.jsonl, bulkhead.log         what Envoy and the service wrote
+  examples/quickstart/README.md          what each row shows
+  envoy/standalone/portable.yaml         the filter chain, commented; ARCHITECTURE.md: how the code is cut
+  ./tests/run.sh                         every test, through the same Envoy",
+        stack.directory().display()
+    );
+}
+
 /// What to do with what runs.
 pub(crate) fn teach(stack: &Stack) {
     let directory = stack.directory().display();

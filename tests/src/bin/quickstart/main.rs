@@ -79,6 +79,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<bool> {
         kept::teach(&stack);
         stack.leave();
     } else {
+        kept::point_on(&stack);
         stack.end()?;
     }
     Ok(held)
