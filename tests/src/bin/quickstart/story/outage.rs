@@ -7,7 +7,7 @@ use crate::stage::{Asked, Stage, says};
 /// SIGSTOP, a request, SIGCONT, a request.
 pub(super) async fn tell(stage: &mut Stage<'_>) {
     stage.page.chapter("When the service hangs: closed, never open");
-    let hello = Asked::chat(&says("llama", "hello")).bearer(&stage.keys.of("acme").to_owned());
+    let hello = Asked::chat(&says("llama", "hello")).bearer(stage.keys.of("acme"));
     stage.service.process().signal(Signal::Stop);
     let answer = stage.send_once(&hello).await;
     stage.service.process().signal(Signal::Cont);
