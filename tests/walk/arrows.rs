@@ -14,10 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("header-hardening", &["gateway-core"]),
     ("bulkhead-module", &["gateway-core", "tenant-context", "gpu-accounting", "header-hardening"]),
     ("authz-service", &["gateway-core"]),
-    (
-        "bulkhead-tests",
-        &["gateway-core", "tenant-context", "gpu-accounting", "header-hardening", "authz-service"],
-    ),
+    ("bulkhead-tests", &["gateway-core", "tenant-context", "gpu-accounting", "header-hardening", "authz-service"]),
 ];
 
 /// Crates that only these may depend on.
@@ -30,8 +27,18 @@ const CONFINED: &[(&str, &[&str])] = &[
 ];
 
 /// What pure crates may not name: clocks, randomness, I/O.
-const IMPURE: &[&str] =
-    &["std::fs", "std::net::Tcp", "std::net::Udp", "std::io", "std::time::Instant", "SystemTime", "std::env", "std::process", "RandomState", "std::thread"];
+const IMPURE: &[&str] = &[
+    "std::fs",
+    "std::net::Tcp",
+    "std::net::Udp",
+    "std::io",
+    "std::time::Instant",
+    "SystemTime",
+    "std::env",
+    "std::process",
+    "RandomState",
+    "std::thread",
+];
 
 #[test]
 fn our_crates_depend_on_each_other_as_drawn() {
