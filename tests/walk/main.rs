@@ -7,3 +7,4 @@ mod configuration;
 mod first_steps;
 mod framing;
 mod own_refusals;
+mod resets;
