@@ -6,5 +6,6 @@ mod bodies;
 mod configuration;
 mod first_steps;
 mod framing;
+mod memory;
 mod own_refusals;
 mod resets;
