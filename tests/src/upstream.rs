@@ -10,10 +10,12 @@ mod gzip;
 mod record;
 mod serve;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -41,6 +43,8 @@ struct State {
     held: AtomicUsize,
     /// The models it lists; it serves any name.
     models: Vec<String>,
+    /// Answers that are kept byte for byte: content type and body by name.
+    answers: std::sync::Mutex<BTreeMap<String, (&'static str, Bytes)>>,
 }
 
 /// How to start an [`Upstream`].
@@ -76,6 +80,7 @@ pub async fn spawn(options: Options) -> std::io::Result<Upstream> {
         releases: watch::Sender::new(0),
         held: AtomicUsize::new(0),
         models: options.models,
+        answers: std::sync::Mutex::default(),
     });
     let closing = watch::Sender::new(false);
     let mut tasks = vec![tokio::spawn(serve::run(listener, Arc::clone(&state), closing.subscribe()))];
@@ -121,6 +126,14 @@ impl Upstream {
     /// Directives for every request from now on; those in a request's own message come after and win.
     pub fn behave(&self, directives: &str) {
         self.state.behave(directives);
+    }
+
+    /// Keeps bytes to be answered, with status 200, to whoever says `[answer=NAME]`.
+    ///
+    /// # Panics
+    /// Never: nothing panics with the lock held.
+    pub fn keep_answer(&self, name: &str, content_type: &'static str, body: impl Into<Bytes>) {
+        self.state.answers.lock().unwrap().insert(name.into(), (content_type, body.into()));
     }
 
     /// Lets every request go on that is held at this moment.

@@ -23,11 +23,12 @@ pub struct Builder {
     edits: Vec<Edit>,
     fake: Option<Word>,
     keys: bool,
+    state: Option<PathBuf>,
 }
 
 impl Default for Builder {
     fn default() -> Self {
-        Self { policies: Policies::standard(), concurrency: 1, edits: Vec::new(), fake: None, keys: true }
+        Self { policies: Policies::standard(), concurrency: 1, edits: Vec::new(), fake: None, keys: true, state: None }
     }
 }
 
@@ -68,6 +69,13 @@ impl Builder {
         self
     }
 
+    /// Puts the state file elsewhere than beside everything else.
+    #[must_use]
+    pub fn state(mut self, file: &Path) -> Self {
+        self.state = Some(file.into());
+        self
+    }
+
     /// Starts everything and waits until it is ready.
     ///
     /// # Panics
@@ -79,7 +87,10 @@ impl Builder {
 
         let (service, fake) = match self.fake {
             Some(word) => (None, Some(FakeService::spawn(word))),
-            None => (Some(Service::start(directory.path(), &self.policies).await), None),
+            None => {
+                let state = self.state.unwrap_or_else(|| directory.path().join("state.db"));
+                (Some(Service::start(directory.path(), &self.policies, &state).await), None)
+            }
         };
         let proxies = match (&service, &fake) {
             (Some(service), _) => service.proxies(),

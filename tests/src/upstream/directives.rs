@@ -39,6 +39,10 @@ pub struct Directives {
     pub crlf: bool,
     /// `[trailers]`: trailers after the body.
     pub trailers: bool,
+    /// `[answer=NAME]`: the bytes of that name, as [`super::Upstream::keep_answer`] was told them.
+    pub answer: Option<String>,
+    /// `[drop]`: the connection (HTTP/2: the stream) breaks in place of an answer's head.
+    pub drop: bool,
 }
 
 /// What happens in the middle of a body.
@@ -81,6 +85,8 @@ impl Default for Directives {
             split: None,
             crlf: false,
             trailers: false,
+            answer: None,
+            drop: false,
         }
     }
 }
@@ -121,6 +127,8 @@ impl Directives {
             "split" => self.split = count().filter(|count| *count > 0),
             "crlf" => self.crlf = true,
             "trailers" => self.trailers = true,
+            "answer" => self.answer = value.map(String::from),
+            "drop" => self.drop = true,
             _ => {}
         }
     }
