@@ -7,3 +7,4 @@ mod first_steps;
 mod limits;
 mod own_refusals;
 mod settlement;
+mod vault;
