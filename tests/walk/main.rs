@@ -3,8 +3,10 @@
 
 mod budget;
 mod configuration;
+mod crash;
 mod first_steps;
 mod limits;
+mod operating;
 mod own_refusals;
 mod settlement;
 mod vault;
