@@ -186,11 +186,14 @@ impl Stream {
             };
             outbox.settle(&grant.id, settlement);
         } else if host::ext_authz(wire::DENIAL).is_none() {
+            // the service's own denial that it could not record: its code is known all the same
+            let theirs = || String::from_utf8(host::ext_authz(wire::LOG_CODE)?).ok();
+            let denial = Some(denial.to_owned()).filter(|denial| !denial.is_empty()).or_else(theirs);
             let refusal = Refusal {
                 request_id: host::request_id(),
                 status,
                 details,
-                denial: denial.to_owned(),
+                denial: denial.unwrap_or_default(),
                 ..Refusal::default()
             };
             outbox.refuse(refusal, host::now_ms());

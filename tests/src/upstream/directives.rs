@@ -43,6 +43,10 @@ pub struct Directives {
     pub empty: bool,
     /// `[trailers]`: trailers after the body, reserved names among them (HTTP/1.1: where the request says `te: trailers`).
     pub trailers: bool,
+    /// `[answer=NAME]`: the bytes of that name, as [`super::Upstream::keep_answer`] was told them.
+    pub answer: Option<String>,
+    /// `[drop]`: the connection (HTTP/2: the stream) breaks in place of an answer's head.
+    pub drop: bool,
 }
 
 /// What happens in the middle of a body.
@@ -87,6 +91,8 @@ impl Default for Directives {
             counted: false,
             empty: false,
             trailers: false,
+            answer: None,
+            drop: false,
         }
     }
 }
@@ -129,6 +135,8 @@ impl Directives {
             "counted" => self.counted = true,
             "empty" => self.empty = true,
             "trailers" => self.trailers = true,
+            "answer" => self.answer = value.map(String::from),
+            "drop" => self.drop = true,
             _ => {}
         }
     }
