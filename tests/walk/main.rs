@@ -3,8 +3,10 @@
 
 mod answers;
 mod arrows;
+mod bad_input;
 mod bodies;
 mod budget;
+mod claims;
 mod configuration;
 mod crash;
 mod data_endpoint;
@@ -16,6 +18,7 @@ mod limits;
 mod memory;
 mod operating;
 mod own_refusals;
+mod reserved;
 mod resets;
 mod sdk;
 mod settlement;

@@ -49,7 +49,8 @@ pub fn request_plan(grant: &Grant, grant_text: &str, present: &[&str]) -> Vec<He
     plan.edits()
 }
 
-/// What frames, routes or describes a message never stands behind it (RFC 9110 §6.5.1).
+/// What frames, routes or describes a message, and what the gateway has written or checked as a header: no upstream may
+/// find it a second time in the trailers (RFC 9110 §6.5.1).
 const NEVER_TRAILERS: &[&str] = &[
     "connection",
     "content-encoding",
@@ -63,14 +64,20 @@ const NEVER_TRAILERS: &[&str] = &[
     "trailer",
     "transfer-encoding",
     "upgrade",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    wire::REQUEST_ID,
 ];
 
 /// Names of request trailers to remove: an HTTP/2 upstream may merge them into the headers (RFC 9110 §6.5.1), so what the
-/// client may not say in a header it may not say in a trailer either.
+/// client may not say in a header it may not say in a trailer either. `_` counts as `-`: some servers read it so, and
+/// HTTP/2 lets it pass in trailers.
 #[must_use]
 pub fn trailer_removals(names: &[&str], claim_header: &str) -> Vec<String> {
-    let refused =
-        |name: &str| remove_upstream(name) || name.eq_ignore_ascii_case(claim_header) || NEVER_TRAILERS.contains(&name);
+    let refused = |name: &str| {
+        let name = name.replace('_', "-");
+        remove_upstream(&name) || NEVER_TRAILERS.contains(&name.as_str()) || name.eq_ignore_ascii_case(claim_header)
+    };
     names.iter().filter(|name| refused(name)).map(|name| (*name).to_owned()).collect()
 }
 

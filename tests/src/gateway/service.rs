@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use authz_service::admin::client::Client;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 
@@ -161,6 +162,23 @@ impl Service {
     pub async fn audit(&self) -> Vec<Value> {
         let text = self.command(&["audit", "tail", "--output", "json", "--limit", "1000"]).await;
         text.lines().map(|line| serde_json::from_str(line).expect("a JSON line")).collect()
+    }
+
+    /// The whole audit log, however long, oldest first.
+    ///
+    /// # Panics
+    /// The service does not answer.
+    pub async fn whole_audit(&self) -> Vec<Value> {
+        let client = Client::new(self.directory.join("admin.sock"));
+        let (mut records, mut after) = (Vec::new(), 0);
+        loop {
+            let page = client.audit(Some(after), 1000).await.expect("the audit log");
+            if page.records.is_empty() {
+                return records;
+            }
+            records.extend(page.records.iter().map(|record| serde_json::from_str(record.get()).expect("JSON")));
+            after = page.next;
+        }
     }
 
     /// What a tenant has used, as `bulkhead usage` says it.
