@@ -2,6 +2,8 @@
 //! and unless its subject is another one, through the real service. Run by `tests/run.sh NAME`; one file per subject.
 
 mod arrows;
+mod cases_envoy;
+mod cases_pure;
 mod configuration;
 mod data_endpoint;
 mod first_steps;
