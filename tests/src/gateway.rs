@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 use tempfile::TempDir;
 
-pub use ask::chat_body;
+pub use ask::{CHAT, chat_body};
 pub use builder::{Builder, envoy_binary, wasm};
 pub use service::Service;
 

@@ -100,7 +100,21 @@ impl Process {
     #[must_use]
     pub fn tail(&self) -> String {
         let end = read_tail(&self.log).unwrap_or_else(|error| error.to_string());
-        format!("---- end of {} ({})\n{end}----", self.name, self.log.display())
+        let state = self.child.lock().unwrap().try_wait();
+        let state = state.ok().flatten().map_or_else(|| "runs".into(), |status| status.to_string());
+        format!("---- end of {} ({state}, {})\n{end}----", self.name, self.log.display())
+    }
+
+    /// CPU that it has used, user and system, in seconds (proc(5): clock ticks of a hundredth).
+    ///
+    /// # Panics
+    /// The process is gone.
+    #[must_use]
+    pub fn cpu_seconds(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).expect("the process");
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks = |index: usize| fields.get(index).and_then(|text| text.parse::<u64>().ok()).expect("a number");
+        (ticks(11) + ticks(12)) as f64 / 100.0
     }
 
     /// Memory that it holds, in bytes.

@@ -23,11 +23,12 @@ pub struct Builder {
     edits: Vec<Edit>,
     fake: Option<Word>,
     keys: bool,
+    record: bool,
 }
 
 impl Default for Builder {
     fn default() -> Self {
-        Self { policies: Policies::standard(), concurrency: 1, edits: Vec::new(), fake: None, keys: true }
+        Self { policies: Policies::standard(), concurrency: 1, edits: Vec::new(), fake: None, keys: true, record: true }
     }
 }
 
@@ -68,14 +69,21 @@ impl Builder {
         self
     }
 
+    /// The upstreams keep no record: for the bench.
+    #[must_use]
+    pub fn quiet_upstream(mut self) -> Self {
+        self.record = false;
+        self
+    }
+
     /// Starts everything and waits until it is ready.
     ///
     /// # Panics
     /// Something does not come up; the message holds the end of its log.
     pub async fn start(self) -> Gateway {
         let directory = tempfile::Builder::new().prefix("bulkhead-").tempdir().expect("a directory");
-        let upstream = spawn_upstream().await;
-        let upstream_2 = spawn_upstream().await;
+        let upstream = spawn_upstream(self.record).await;
+        let upstream_2 = spawn_upstream(self.record).await;
 
         let (service, fake) = match self.fake {
             Some(word) => (None, Some(FakeService::spawn(word))),
@@ -109,8 +117,8 @@ impl Builder {
     }
 }
 
-async fn spawn_upstream() -> Upstream {
-    let spawned = runtime().spawn(crate::upstream::spawn(Options::default())).await;
+async fn spawn_upstream(record: bool) -> Upstream {
+    let spawned = runtime().spawn(crate::upstream::spawn(Options { record, ..Options::default() })).await;
     spawned.expect("the runtime").expect("an upstream")
 }
 
@@ -151,7 +159,11 @@ fn cache() -> PathBuf {
     std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from).join("bulkhead")
 }
 
-async fn start_envoy(directory: &Path, config: &Path, workers: u32) -> (Process, SocketAddr, SocketAddr) {
+/// Starts an Envoy with this configuration; its admin address and its first listener's.
+///
+/// # Panics
+/// It does not come up.
+pub async fn start_envoy(directory: &Path, config: &Path, workers: u32) -> (Process, SocketAddr, SocketAddr) {
     let admin_file = directory.join("envoy-admin");
     let arguments = [
         "-c",
@@ -160,7 +172,7 @@ async fn start_envoy(directory: &Path, config: &Path, workers: u32) -> (Process,
         &workers.to_string(),
         "--admin-address-path",
         &admin_file.display().to_string(),
-        "--use-dynamic-base-id",
+        "--disable-hot-restart",
         "--file-flush-interval-msec",
         "50",
         "--log-level",

@@ -170,7 +170,7 @@ fn respond(state: Arc<State>, ticket: Ticket, answer: Answer, directives: Direct
         response = response.header("connection", "close");
     }
     if directives.trailers {
-        response = response.header("trailer", "x-checked");
+        response = response.header("trailer", answer::TRAILERS.join(", "));
     }
     let stream = answer.content_type.starts_with("text/event-stream");
     let mut pieces = answer.pieces;
@@ -222,7 +222,8 @@ async fn send(
         state.record.update(ticket, |seen| seen.pieces_sent += 1);
     }
     if directives.trailers {
-        let trailers = HeaderMap::from_iter([("x-checked".parse().unwrap(), HeaderValue::from_static("yes"))]);
+        let names = answer::TRAILERS.iter().map(|name| name.parse().unwrap());
+        let trailers = HeaderMap::from_iter(names.map(|name| (name, HeaderValue::from_static("yes"))));
         let _ = sender.send(Ok(Frame::trailers(trailers))).await;
     }
     state.record.update(ticket, |seen| seen.answered = true);
