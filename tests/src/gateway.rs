@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 pub use ask::{CHAT, chat_body};
-pub use builder::{Builder, envoy_binary, wasm};
+pub use builder::{Builder, envoy_binary, start_envoy, wasm};
 pub use service::Service;
 
 use crate::client;
