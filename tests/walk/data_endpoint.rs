@@ -55,10 +55,8 @@ async fn granted(gateway: &Gateway, tenant: &str, method: &str, path: &str, body
         raw_body: body.as_bytes().to_vec(),
         ..Default::default()
     };
-    let attributes = AttributeContext {
-        request: Some(Asked { http: Some(http), ..Default::default() }),
-        ..Default::default()
-    };
+    let attributes =
+        AttributeContext { request: Some(Asked { http: Some(http), ..Default::default() }), ..Default::default() };
     let socket = gateway.service().proxies().display().to_string();
     let channel = tonic::transport::Endpoint::try_from(format!("unix:{socket}")).expect("an address").connect().await;
     let mut client = AuthorizationClient::new(channel.expect("the service"));
@@ -95,7 +93,10 @@ async fn the_service_believes_its_own_grant_and_nothing_else() {
     refused(&direct(&gateway, MODELS, &[&own, &own]).await, "two");
     refused(&direct(&gateway, "/v1/models?x=1", &[&own]).await, "another path");
     refused(&direct(&gateway, MODELS, &[&changed(&own, |grant| grant.tenant = "globex".into())]).await, "tenant");
-    refused(&direct(&gateway, MODELS, &[&changed(&own, |grant| grant.models.push("gpt-4o-mini".into()))]).await, "more");
+    refused(
+        &direct(&gateway, MODELS, &[&changed(&own, |grant| grant.models.push("gpt-4o-mini".into()))]).await,
+        "more",
+    );
     refused(&direct(&gateway, MODELS, &[&changed(&own, |grant| grant.lifetime_ms = u32::MAX)]).await, "a longer life");
     let body = r#"{"model":"llama-3.1-8b","messages":[{"role":"user","content":"x"}]}"#;
     let chat = granted(&gateway, "acme", "POST", "/v1/chat/completions", body).await;

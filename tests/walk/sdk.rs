@@ -21,7 +21,8 @@ async fn the_openai_sdk_sees_what_it_knows() {
     gateway.upstream_2.stop();
 
     let bare = |text: String| text.trim_start_matches("Bearer ").to_owned();
-    let tokens: serde_json::Map<_, _> = TENANTS.map(|name| (name.into(), bare(gateway.jwt(name)).into())).into_iter().collect();
+    let tokens: serde_json::Map<_, _> =
+        TENANTS.map(|name| (name.into(), bare(gateway.jwt(name)).into())).into_iter().collect();
     let given = json!({"url": format!("http://{}", gateway.addr), "keys": gateway.keys, "tokens": tokens});
     let mut command = tokio::process::Command::new(python());
     command.arg(repository().join("tests/sdk/openai_sdk.py")).env_remove("OPENAI_API_KEY").kill_on_drop(true);

@@ -115,7 +115,8 @@ impl Differences {
     fn fields(&mut self, side: &str, want: &Passed, got: &observed::Fields) {
         for (name, value) in &want.headers {
             let value = value.replace("{provider gpu-pool}", GPU_POOL_KEY).replace("{provider hosted}", HOSTED_KEY);
-            let found: Vec<&str> = got.iter().filter(|(have, _)| have == name).map(|(_, value)| value.as_str()).collect();
+            let found: Vec<&str> =
+                got.iter().filter(|(have, _)| have == name).map(|(_, value)| value.as_str()).collect();
             self.same(&format!("{side}'s `{name}`"), &vec![value.as_str()], &found);
         }
         for name in &want.lacks {

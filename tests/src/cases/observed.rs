@@ -168,7 +168,8 @@ impl Observed {
 }
 
 fn lasting(fields: &Fields) -> Fields {
-    let moment = |name: &str| OF_THE_MOMENT.iter().any(|one| name == *one || (one.ends_with('-') && name.starts_with(one)));
+    let moment =
+        |name: &str| OF_THE_MOMENT.iter().any(|one| name == *one || (one.ends_with('-') && name.starts_with(one)));
     let mut fields: Fields = fields
         .iter()
         .filter(|(name, _)| !OF_THE_CONNECTION.contains(&name.as_str()))

@@ -86,7 +86,12 @@ impl Pure {
         let fields: Vec<(&str, &[u8])> =
             headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
         let arrival = decide::Arrival {
-            head: Head { method: &request.method, authority: &request.authority, path: &request.path, headers: &fields },
+            head: Head {
+                method: &request.method,
+                authority: &request.authority,
+                path: &request.path,
+                headers: &fields,
+            },
             body: &request.body,
             request_id: &request_id,
             proxy: PROXY,
