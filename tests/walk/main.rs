@@ -12,5 +12,7 @@ mod first_steps;
 mod framing;
 mod gate;
 mod grants;
+mod memory;
 mod own_refusals;
+mod resets;
 mod sdk;

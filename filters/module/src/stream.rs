@@ -162,6 +162,14 @@ impl Stream {
         Ok(())
     }
 
+    /// Behind headers or trailers. Held bytes went with the last chunk that was whole; a cut event has nowhere to go any
+    /// more.
+    fn answer_ends(&mut self) {
+        if let Phase::Granted(granted) = &mut self.phase {
+            let _ = granted.accounting.response_body(&[], true);
+        }
+    }
+
     /// A request that never went on: its grant, if the service gave one, is handed back; otherwise the refusal is told,
     /// unless it was the service's own.
     fn report(outbox: &mut Outbox, denial: &str) {
@@ -230,9 +238,14 @@ impl HttpContext for Stream {
         self.finish_body()
     }
 
-    fn on_http_response_headers(&mut self, _count: usize, _end: bool) -> Action {
+    fn on_http_response_headers(&mut self, _count: usize, end: bool) -> Action {
         match self.response_arrives() {
-            Ok(()) => Action::Continue,
+            Ok(()) => {
+                if end {
+                    self.answer_ends();
+                }
+                Action::Continue
+            }
             Err(denial) => self.refuse(denial),
         }
     }
@@ -250,10 +263,7 @@ impl HttpContext for Stream {
     }
 
     fn on_http_response_trailers(&mut self, _count: usize) -> Action {
-        if let Phase::Granted(granted) = &mut self.phase {
-            // Held bytes went with the last chunk that was whole; a cut event has nowhere to go any more.
-            let _ = granted.accounting.response_body(&[], true);
-        }
+        self.answer_ends();
         let names = host::response_trailer_names();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         for name in header_hardening::answer_trailer_removals(&names) {

@@ -37,10 +37,19 @@ impl Service {
     /// It does not get ready within ten seconds.
     pub(super) async fn start(directory: &Path, policies: &Policies) -> Self {
         policies.write(&directory.join("policies")).expect("the policies are written");
+        Self::start_on(directory, free_port(), false).await
+    }
+
+    /// Starts it on a directory that holds `policies`, with a new key-encryption key, its HTTP on this port. `apart`: in a
+    /// session of its own.
+    ///
+    /// # Panics
+    /// It does not get ready within ten seconds.
+    pub async fn start_on(directory: &Path, http: u16, apart: bool) -> Self {
         let kek = directory.join("kek");
         std::fs::write(&kek, crate::mint::random()).expect("the key-encryption key is written");
         std::fs::set_permissions(&kek, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("its mode");
-        let (process, http) = launch(directory).await;
+        let process = launch(directory, http, apart).await;
         let service = Self { directory: directory.into(), http, process };
         service.ready().await;
         service
@@ -52,7 +61,8 @@ impl Service {
     /// It still runs, or the new one does not get ready.
     pub async fn restart(&mut self) {
         assert!(!self.process.running(), "the service still runs");
-        (self.process, self.http) = launch(&self.directory).await;
+        self.http = free_port();
+        self.process = launch(&self.directory, self.http, false).await;
         self.ready().await;
     }
 
@@ -69,6 +79,11 @@ impl Service {
     #[must_use]
     pub fn process(&self) -> &Process {
         &self.process
+    }
+
+    /// Lets it go on when its owner ends, if it was started apart.
+    pub fn leave(self) {
+        self.process.leave();
     }
 
     /// The proxies' socket.
@@ -153,13 +168,14 @@ impl Service {
         tenants.find(|one| one["tenant"] == tenant).unwrap_or_else(|| panic!("no `{tenant}` in {usage}")).clone()
     }
 
-    fn admin(&self) -> String {
+    /// Address of its admin socket, as `BULKHEAD_ADMIN` takes it.
+    #[must_use]
+    pub fn admin(&self) -> String {
         format!("unix:{}", self.directory.join("admin.sock").display())
     }
 }
 
-async fn launch(directory: &Path) -> (Process, u16) {
-    let http = free_port();
+async fn launch(directory: &Path, http: u16, apart: bool) -> Process {
     let at = |name: &str| directory.join(name).display().to_string();
     let arguments = [
         "serve".into(),
@@ -176,5 +192,9 @@ async fn launch(directory: &Path) -> (Process, u16) {
         "--http".into(),
         format!("127.0.0.1:{http}"),
     ];
-    (Process::start("bulkhead", &bulkhead_binary(), &arguments, &directory.join("bulkhead.log")).await, http)
+    let (program, log) = (bulkhead_binary(), directory.join("bulkhead.log"));
+    match apart {
+        true => Process::start_apart("bulkhead", &program, &arguments, &log).await,
+        false => Process::start("bulkhead", &program, &arguments, &log).await,
+    }
 }

@@ -37,6 +37,10 @@ pub struct Directives {
     pub split: Option<usize>,
     /// `[crlf]`: lines of a stream end in CR LF.
     pub crlf: bool,
+    /// `[counted]`: a stream with a `content-length`, as proxies that buffer send it.
+    pub counted: bool,
+    /// `[empty]`: the head and no body.
+    pub empty: bool,
     /// `[trailers]`: trailers after the body, reserved names among them (HTTP/1.1: where the request says `te: trailers`).
     pub trailers: bool,
 }
@@ -80,6 +84,8 @@ impl Default for Directives {
             extra: false,
             split: None,
             crlf: false,
+            counted: false,
+            empty: false,
             trailers: false,
         }
     }
@@ -120,6 +126,8 @@ impl Directives {
             "echo-json-extra" => self.extra = true,
             "split" => self.split = count().filter(|count| *count > 0),
             "crlf" => self.crlf = true,
+            "counted" => self.counted = true,
+            "empty" => self.empty = true,
             "trailers" => self.trailers = true,
             _ => {}
         }

@@ -178,7 +178,10 @@ fn respond(state: Arc<State>, ticket: Ticket, answer: Answer, directives: Direct
         response = response.header("content-encoding", "gzip");
         pieces = vec![gzip(&pieces.concat()).into()];
     }
-    if !stream {
+    if directives.empty {
+        pieces.clear();
+    }
+    if !stream || directives.counted {
         response = response.header("content-length", pieces.iter().map(Bytes::len).sum::<usize>());
     }
     if let Some(size) = directives.split {
