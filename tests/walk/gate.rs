@@ -148,7 +148,7 @@ async fn what_a_filter_in_front_left_is_blanked() {
     assert!(gateway.upstream.record().is_empty());
     // the same words from where they belong: it was only the place that was wrong
     gateway.fake().say(Word::Exactly(Box::new(said)));
-    assert_eq!(post(&gateway).await, 401, "the upstream's own: nobody gave it a credential");
+    assert_eq!(post(&gateway).await, 200);
     assert_eq!(gateway.upstream.record().len(), 1);
 }
 
