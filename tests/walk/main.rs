@@ -6,6 +6,8 @@ mod arrows;
 mod bad_input;
 mod bodies;
 mod budget;
+mod cases_envoy;
+mod cases_pure;
 mod claims;
 mod configuration;
 mod crash;

@@ -85,7 +85,8 @@ mod tests {
 
     #[test]
     fn a_request_reads_as_it_is_written() {
-        let text = "POST /v1/x?y HTTP/1.1\nHost: ai.example\nAuthorization: Bearer {key acme --model m}\n\n{\"a\":1}\n\n";
+        let text =
+            "POST /v1/x?y HTTP/1.1\nHost: ai.example\nAuthorization: Bearer {key acme --model m}\n\n{\"a\":1}\n\n";
         let request = RequestMessage::parse(text);
         assert_eq!((request.method.as_str(), request.path.as_str()), ("POST", "/v1/x?y"));
         assert_eq!((request.authority.as_str(), request.body.as_slice()), ("ai.example", &b"{\"a\":1}\n\n"[..]));

@@ -54,8 +54,7 @@ impl<'a> Real<'a> {
         }
         let mut headers = request.signed(&self.credentials);
         headers.push(("host".into(), request.authority.clone()));
-        let headers: Vec<(&str, &str)> =
-            headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let answer = self.gateway.request(&request.method, &request.path, &headers, request.body.clone()).await;
         assert!(answer.complete, "{answer:?}");
         let line = self.line(answer.header("x-request-id").expect("a request id")).await;
