@@ -67,21 +67,35 @@ pub(crate) enum CliError {
 
 /// Runs one command line, the program's name first, and says how it ended.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let variable = std::env::var_os(ADMIN_VARIABLE);
+    ExitCode::from(run_to(args, variable, &mut io::stdout().lock(), &mut io::stderr()))
+}
+
+/// [`run`], with its surroundings as arguments. Where neither stream takes the text, the exit code alone tells.
+fn run_to(
+    args: impl IntoIterator<Item = OsString>,
+    variable: Option<OsString>,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> u8 {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
-        Err(error) => {
-            // Help and version are "errors" of clap with code 0; there is nobody to tell when printing fails.
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        Err(misuse) if misuse.use_stderr() => {
+            let _ = write!(err, "{}", misuse.render());
+            return 2;
+        }
+        Err(help) => {
+            let _ = write!(out, "{}", help.render());
+            return 0;
         }
     };
-    match execute(cli, std::env::var_os(ADMIN_VARIABLE), &mut io::stdout().lock()) {
-        Ok(()) => ExitCode::SUCCESS,
+    match execute(cli, variable, out) {
+        Ok(()) => 0,
         // `bulkhead audit tail | head` is done when head is.
-        Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => 0,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "bulkhead: {error}");
-            ExitCode::from(if matches!(error, CliError::Variable(_)) { 2 } else { 1 })
+            let _ = writeln!(err, "bulkhead: {error}");
+            if matches!(error, CliError::Variable(_)) { 2 } else { 1 }
         }
     }
 }

@@ -54,12 +54,19 @@ fn the_flag_wins_over_the_variable_and_that_over_the_default() {
 
 #[test]
 fn exit_codes_tell_done_from_failed_from_misused() {
-    let code = |line: &str| format!("{:?}", run(line.split_whitespace().map(Into::into)));
-    let is = |code: u8| format!("{:?}", ExitCode::from(code));
-    assert_eq!(code("bulkhead version"), is(0));
-    assert_eq!(code("bulkhead --help"), is(0));
-    assert_eq!(code("bulkhead usage --admin unix:/nowhere/admin.sock"), is(1));
-    assert_eq!(code("bulkhead check /nowhere"), is(1));
+    let ran = |line: &str, variable: Option<&str>| {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let code = run_to(line.split_whitespace().map(Into::into), variable.map(Into::into), &mut out, &mut err);
+        (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+    };
+    assert_eq!(ran("bulkhead version", None), (0, format!("bulkhead {}\n", env!("CARGO_PKG_VERSION")), String::new()));
+    let (code, help, err) = ran("bulkhead --help", None);
+    assert!(code == 0 && help.contains("BULKHEAD_ADMIN") && err.is_empty(), "{help}");
+    for failed in ["bulkhead usage --admin unix:/nowhere/admin.sock", "bulkhead check /nowhere"] {
+        let (code, _, err) = ran(failed, None);
+        assert!(code == 1 && err.starts_with("bulkhead: ") && err.contains("nowhere"), "{failed}: {code} {err}");
+    }
+    assert_eq!(ran("bulkhead usage", Some("/run/admin.sock")).0, 2);
     for misused in [
         "bulkhead",
         "bulkhead frobnicate",
@@ -70,7 +77,8 @@ fn exit_codes_tell_done_from_failed_from_misused() {
         "bulkhead audit tail --limit 0",
         "bulkhead serve --policies p",
     ] {
-        assert_eq!(code(misused), is(2), "{misused}");
+        let (code, out, err) = ran(misused, None);
+        assert!(code == 2 && out.is_empty() && !err.is_empty(), "{misused}: {code} {out}{err}");
     }
 }
 

@@ -24,7 +24,7 @@ pub struct CounterKey {
     scope: Scope,
     /// The scope's value: a principal, a key id, a model; empty for the tenant.
     value: Box<str>,
-    /// Set where the limit is a key's own: then only what that key does is counted.
+    /// Set where the limit is a credential's own: then only what that key, or that principal, does is counted.
     own: Option<Box<str>>,
 }
 
@@ -60,7 +60,13 @@ impl Hold {
         matches!(self.key.refill, Refilled::Window(_)).then(|| amount_of(cost, self.key.counts))
     }
 
-    /// The hold that a request has on a limit's counter; `own`: the limit is its key's.
+    /// For how long the whole of `cost` keeps this rate busy; `None` where the hold is not on a rate.
+    #[must_use]
+    pub fn rate_time(&self, cost: &Cost) -> Option<Duration> {
+        self.key.pace().map(|pace| pace.time_of(amount_of(cost, self.key.counts)))
+    }
+
+    /// The hold that a request has on a limit's counter; `own`: the limit is its credential's.
     pub(super) fn new(limit: &Limit, subject: &Subject<'_>, own: bool, now: Now) -> Self {
         let (scope, value) = match (limit.scope, subject.key_id) {
             (Scope::Tenant, _) => (Scope::Tenant, ""),
@@ -68,7 +74,11 @@ impl Hold {
             (Scope::Principal, _) | (Scope::Key, None) => (Scope::Principal, subject.principal),
             (Scope::Model, _) => (Scope::Model, subject.model.as_str()),
         };
-        let own = subject.key_id.filter(|_| own).map(Into::into);
+        let credential = || match subject.key_id {
+            Some(key) => format!("key {key}"),
+            None => format!("principal {}", subject.principal),
+        };
+        let own = own.then(|| credential().into());
         let key = CounterKey::new(limit, subject.tenant, scope, value, own);
         Self::at(key, limit, subject.time_zone, now)
     }

@@ -62,6 +62,14 @@ impl Rate {
         self.backlog_ns(now) == 0
     }
 
+    /// As it stands after a restart: whole again at `whole_ms`.
+    pub(super) fn restore(whole_ms: u64) -> Self {
+        let rate = Self::default();
+        let tat = Nanos::new(whole_ms.saturating_mul(1_000_000));
+        let _: Result<(), ()> = rate.0.measure_and_replace(&NotKeyed::NonKey, |_| Ok(((), tat)));
+        rate
+    }
+
     fn backlog_ns(&self, now: Now) -> u128 {
         let read: Result<(), u64> =
             self.0.measure_and_replace(&NotKeyed::NonKey, |tat| Err(tat.map_or(0, Nanos::as_u64)));
@@ -70,6 +78,11 @@ impl Rate {
 }
 
 impl Pace {
+    /// Time in which `n` come back, rounded up to milliseconds.
+    pub(super) fn time_of(self, n: u64) -> Duration {
+        if n == 0 { Duration::ZERO } else { nanos(u128::from(self.interval_ns(n))) }
+    }
+
     fn per_ns(self) -> u128 {
         self.per.as_nanos().max(1)
     }

@@ -8,25 +8,26 @@ use jiff::tz::TimeZone;
 
 use super::counter::{BadKey, CounterKey, Hold};
 use super::entry::{Entry, Phase, Standing};
+use super::rate::Rate;
 use super::{Ledger, LimitState, Now, Reservation, ReservationState};
 use crate::registry::{Limit, Scope};
 
-/// What the store knows of one window of one budget.
+/// What the store knows of one window of one budget, or of one rate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WindowTotal {
     /// [`CounterKey::to_text`].
     pub key: String,
-    /// Start of the window, milliseconds since 1970.
+    /// Start of the window, milliseconds since 1970; 0 for a rate.
     pub start_ms: u64,
-    /// Its end.
+    /// Its end; for a rate, when it is whole again.
     pub end_ms: u64,
-    /// Σ settled.
+    /// Σ settled; 0 for a rate.
     pub settled: u64,
 }
 
 impl Ledger {
     /// Takes over what the store kept, into a ledger that has served nothing yet. Open reservations come back armed:
-    /// their requests may still be under way, so they end by settlement or become spend. Rates start afresh.
+    /// their requests may still be under way, so they end by settlement or become spend.
     ///
     /// # Errors
     /// [`BadKey`] when a text names no counter: the store is not one of this program's.
@@ -40,6 +41,10 @@ impl Ledger {
         let mut state = self.lock();
         for total in windows {
             let key = Arc::new(CounterKey::parse(&total.key)?);
+            if key.pace().is_some() {
+                state.counters.rates.insert(key, Rate::restore(total.end_ms));
+                continue;
+            }
             let used = state.counters.budgets.entry(key).or_default().entry(total.start_ms).or_default();
             used.end_ms = total.end_ms;
             used.settled = u128::from(total.settled);

@@ -1,16 +1,15 @@
 //! Trees → typed specs by serde, with places. Unknown fields and broken list entries are noted and passed over, so that one
 //! reading finds them all; `null` is never a value: an emptied list must not widen what it narrowed.
 
-use std::cell::{Cell, RefCell};
+mod access;
+
+use std::cell::RefCell;
 use std::fmt;
 
 use serde::de::value::StrDeserializer;
-use serde::de::{
-    self, DeserializeOwned, DeserializeSeed, Deserializer, Expected, IntoDeserializer as _, MapAccess, SeqAccess,
-    Unexpected, Visitor,
-};
-use serde_saphyr::Spanned;
+use serde::de::{self, DeserializeOwned, Deserializer, Expected, IntoDeserializer as _, Unexpected, Visitor};
 
+use self::access::{Entries, Fields, Placed};
 use super::field::AT;
 use super::problem::{Place, Problems, nearest, nearest_of};
 use super::tree::{self, Entry, Node, Value};
@@ -110,22 +109,31 @@ impl<'de> Reader<'de> {
         Self { node, ..self }
     }
 
-    /// Notes the unknown fields of a mapping; returns what they were probably meant to be.
-    fn report_unknown(&self, entries: &[Entry], known: &'static [&'static str]) -> Vec<&'static str> {
-        let unknown = entries.iter().map(|(key, _)| key).filter(|key| !known.contains(&key.value.as_str()));
-        let report = |key: &Spanned<String>| {
+    /// Notes the unknown fields of a mapping; returns the known ones that they were probably meant to be, by place of the
+    /// key, so that the rest is checked as if they had been spelled right.
+    fn report_unknown(&self, entries: &[Entry], known: &'static [&'static str]) -> Vec<(Place, &'static str)> {
+        let mut meant: Vec<(Place, &'static str)> = Vec::new();
+        for (key, _) in entries.iter().filter(|(key, _)| !known.contains(&key.value.as_str())) {
+            let place = tree::place(self.file, key.referenced);
             let message = format!("unknown field `{}`{}", key.value, nearest(&key.value, known.iter().copied()));
-            self.problems.add(tree::place(self.file, key.referenced), message);
-            nearest_of(&key.value, known.iter().copied())
-        };
-        unknown.filter_map(report).collect()
+            self.problems.add(place, message);
+            let Some(name) = nearest_of(&key.value, known.iter().copied()) else { continue };
+            let taken =
+                entries.iter().any(|(key, _)| key.value == name) || meant.iter().any(|(_, other)| *other == name);
+            if !taken {
+                meant.push((place, name));
+            }
+        }
+        meant
     }
 
-    /// Whether a field is missing because its name was misspelled, or because it was bad in an earlier round.
-    fn explains(&self, missing: &'static str, entries: &[Entry], meant: &[&'static str]) -> bool {
+    /// Whether a field is missing because it was bad in an earlier round.
+    fn passed_over(&self, missing: &'static str, entries: &[Entry], meant: &[(Place, &'static str)]) -> bool {
         let bad = self.bad.borrow();
-        let passed = |(key, _): &Entry| key.value == missing && bad.contains(&tree::place(self.file, key.referenced));
-        meant.contains(&missing) || entries.iter().any(passed)
+        let named = entries.iter().filter(|(key, _)| key.value == missing);
+        let mut places = named.map(|(key, _)| tree::place(self.file, key.referenced));
+        places.any(|place| bad.contains(&place))
+            || meant.iter().any(|(place, name)| *name == missing && bad.contains(place))
     }
 }
 
@@ -140,7 +148,7 @@ impl<'de> Deserializer<'de> for Reader<'de> {
             Value::Negative(value) => visitor.visit_i64(*value),
             Value::Float(value) => visitor.visit_f64(*value),
             Value::Text(value) => visitor.visit_borrowed_str(value),
-            Value::List(nodes) => visitor.visit_seq(Entries { reader: self, nodes: nodes.iter() }),
+            Value::List(nodes) => visitor.visit_seq(Entries::new(self, nodes)),
             Value::Map(entries) => visitor.visit_map(Fields::new(self, entries, None)),
         };
         result.map_err(|fault| fault.at(self.place()))
@@ -159,9 +167,9 @@ impl<'de> Deserializer<'de> for Reader<'de> {
     ) -> Result<V::Value, Fault> {
         let Value::Map(entries) = &self.node.value else { return self.deserialize_any(visitor) };
         let meant = self.report_unknown(entries, known);
-        visitor.visit_map(Fields::new(self, entries, Some(known))).map_err(|mut fault| {
+        visitor.visit_map(Fields::new(self, entries, Some((known, &meant)))).map_err(|mut fault| {
             let missing = fault.missing.take();
-            fault.noted |= missing.is_some_and(|missing| self.explains(missing, entries, &meant));
+            fault.noted |= missing.is_some_and(|missing| self.passed_over(missing, entries, &meant));
             fault.at(self.place())
         })
     }
@@ -185,11 +193,7 @@ impl<'de> Deserializer<'de> for Reader<'de> {
         length: usize,
         visitor: V,
     ) -> Result<V::Value, Fault> {
-        if (name, length) == AT {
-            visitor.visit_seq(Placed { reader: self, next: Cell::new(0) })
-        } else {
-            self.deserialize_any(visitor)
-        }
+        if (name, length) == AT { visitor.visit_seq(Placed::new(self)) } else { self.deserialize_any(visitor) }
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, _name: &'static str, visitor: V) -> Result<V::Value, Fault> {
@@ -203,90 +207,5 @@ impl<'de> Deserializer<'de> for Reader<'de> {
     serde::forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple map
         identifier
-    }
-}
-
-/// The entries of a list.
-struct Entries<'de> {
-    reader: Reader<'de>,
-    nodes: std::slice::Iter<'de, Node>,
-}
-
-impl<'de> SeqAccess<'de> for Entries<'de> {
-    type Error = Fault;
-
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Fault> {
-        let Some(node) = self.nodes.next() else { return Ok(None) };
-        let reader = self.reader.of(node);
-        seed.deserialize(reader).map(Some).map_err(|fault| {
-            reader.note(fault);
-            Fault { noted: true, passed: true, ..Fault::new(String::new()) }
-        })
-    }
-}
-
-/// The fields of a mapping that its reader knows.
-struct Fields<'de> {
-    reader: Reader<'de>,
-    entries: std::slice::Iter<'de, Entry>,
-    known: Option<&'static [&'static str]>,
-    current: Option<&'de Entry>,
-}
-
-impl<'de> Fields<'de> {
-    fn new(reader: Reader<'de>, entries: &'de [Entry], known: Option<&'static [&'static str]>) -> Self {
-        Self { reader, entries: entries.iter(), known, current: None }
-    }
-
-    fn wanted(reader: Reader<'de>, known: Option<&'static [&'static str]>, key: &Spanned<String>) -> bool {
-        let place = tree::place(reader.file, key.referenced);
-        known.is_none_or(|known| known.contains(&key.value.as_str())) && !reader.bad.borrow().contains(&place)
-    }
-}
-
-impl<'de> MapAccess<'de> for Fields<'de> {
-    type Error = Fault;
-
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Fault> {
-        let (reader, known) = (self.reader, self.known);
-        self.current = self.entries.by_ref().find(|(key, _)| Self::wanted(reader, known, key));
-        let Some((key, _)) = self.current else { return Ok(None) };
-        let key: StrDeserializer<'_, Fault> = key.value.as_str().into_deserializer();
-        seed.deserialize(key).map(Some)
-    }
-
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Fault> {
-        let (key, node) = self.current.take().ok_or_else(|| Fault::new("a value was read before its key".to_owned()))?;
-        let reader = self.reader.of(node);
-        seed.deserialize(reader).map_err(|fault| {
-            if !fault.passed {
-                reader.bad.borrow_mut().push(tree::place(reader.file, key.referenced));
-            }
-            reader.note(fault);
-            Fault { noted: true, passed: true, ..Fault::new(String::new()) }
-        })
-    }
-}
-
-/// What [`At`](super::field::At) reads: file, line, column, value.
-struct Placed<'de> {
-    reader: Reader<'de>,
-    next: Cell<u8>,
-}
-
-impl<'de> SeqAccess<'de> for Placed<'de> {
-    type Error = Fault;
-
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Fault> {
-        let place = self.reader.place();
-        let step = self.next.get();
-        self.next.set(step.saturating_add(1));
-        match step {
-            0 => seed.deserialize(place.file.into_deserializer()).map(Some),
-            1 => seed.deserialize(place.line.into_deserializer()).map(Some),
-            2 => seed.deserialize(place.column.into_deserializer()).map(Some),
-            3 => seed.deserialize(self.reader).map(Some),
-            _ => Ok(None),
-        }
     }
 }

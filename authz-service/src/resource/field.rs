@@ -29,13 +29,21 @@ pub(super) const AT: (&str, usize) = ("a value with its place", 4);
 impl At<String> {
     /// The text, if it is a DNS label (RFC 1123): 1 to 63 of a-z, 0-9 and -, starting and ending with a letter or digit.
     pub(super) fn label(&self, problems: &Problems) -> Option<&str> {
-        let text = self.value.as_str();
-        let inner = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        if (1..=63).contains(&text.len()) && inner && !text.starts_with('-') && !text.ends_with('-') {
-            return Some(text);
+        if is_label(&self.value) {
+            return Some(&self.value);
         }
         let rule = "must be 1 to 63 characters of a-z, 0-9 and -, starting and ending with a letter or digit";
-        problems.add(self.place, format!("`{text}` {rule}"));
+        problems.add(self.place, format!("`{}` {rule}", self.value));
+        None
+    }
+
+    /// The text, if it is a DNS subdomain (RFC 1123) of at most 63 characters: labels with dots between them.
+    pub(super) fn subdomain(&self, problems: &Problems) -> Option<&str> {
+        if self.value.len() <= 63 && self.value.split('.').all(is_label) {
+            return Some(&self.value);
+        }
+        let rule = "must be 1 to 63 characters of a-z, 0-9, - and .: other names of models go into `spec.model`";
+        problems.add(self.place, format!("`{}` {rule}", self.value));
         None
     }
 
@@ -50,6 +58,11 @@ impl At<String> {
         problems.add(self.place, format!("`{}` {rule}", text));
         None
     }
+}
+
+fn is_label(text: &str) -> bool {
+    let inner = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    (1..=63).contains(&text.len()) && inner && !text.starts_with('-') && !text.ends_with('-')
 }
 
 impl At<Quantity> {

@@ -63,12 +63,7 @@ pub(super) fn compile(object: &Object<ModelCostSpec>, spec: &ModelCostSpec, prob
     let gpu_class = spec.gpu_class.label(problems);
     let cost = cost(spec, problems);
     let since = provenance(spec, problems);
-    Some(Model {
-        name: name.filter(|_| aliases_good)?,
-        cost: cost?,
-        gpu_class: gpu_class?.to_owned(),
-        since: since?,
-    })
+    Some(Model { name: name.filter(|_| aliases_good)?, cost: cost?, gpu_class: gpu_class?.to_owned(), since: since? })
 }
 
 fn model_name(name: &At<String>, problems: &Problems) -> Option<ModelName> {
@@ -82,7 +77,8 @@ fn cost(spec: &ModelCostSpec, problems: &Problems) -> Option<ModelCost> {
     let fixed = |number: &Option<At<Quantity>>| number.as_ref().map_or(Some(0), price);
     let bytes = |number: &At<Quantity>| number.count_in(1..=64, problems);
     let gpu_weight_permille = spec.gpu_weight_permille.count_in(1..=1_000_000, problems);
-    let gpu = (price(&spec.gpu_ms_per1k_tokens.input), price(&spec.gpu_ms_per1k_tokens.output), fixed(&spec.gpu_ms_fixed));
+    let gpu =
+        (price(&spec.gpu_ms_per1k_tokens.input), price(&spec.gpu_ms_per1k_tokens.output), fixed(&spec.gpu_ms_fixed));
     let money = &spec.micro_usd_per1m_tokens;
     let input = price(&money.input);
     let cached = money.cached_input.as_ref().map_or(input, price);
@@ -114,7 +110,10 @@ fn refused(spec: &ModelCostSpec, error: PricesError, problems: &Problems) {
         PricesError::MinBytes => (&spec.min_bytes_per_token, "`minBytesPerToken` must be at least 1".to_owned()),
         PricesError::MeanBytes => {
             let mean = &spec.mean_bytes_per_token;
-            let message = format!("`{}` is less than `minBytesPerToken`, which is `{}`", mean.value, spec.min_bytes_per_token.value);
+            let message = format!(
+                "`{}` is less than `minBytesPerToken`, which is `{}`",
+                mean.value, spec.min_bytes_per_token.value
+            );
             (mean, message)
         }
     };

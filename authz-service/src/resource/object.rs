@@ -86,7 +86,10 @@ impl Objects {
         if let Some(status) = &raw.status {
             problems.add(status.place, "`status` is written by the service alone, never in a file");
         }
-        raw.metadata.name.label(problems);
+        match raw.kind.value.as_str() {
+            "ModelCost" => raw.metadata.name.subdomain(problems),
+            _ => raw.metadata.name.label(problems),
+        };
         let folder = problems.path(file).rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
         let envelope = Envelope { kind: raw.kind, metadata: raw.metadata, folder, file, spec, problems };
         match envelope.kind.value.as_str() {
@@ -96,7 +99,9 @@ impl Objects {
             "Provider" => self.providers.push(envelope.cluster()),
             "Role" => self.roles.push(envelope.cluster()),
             "ApiKey" => self.keys.push(envelope.namespaced()),
-            "TenantPolicy" => problems.add(envelope.kind.place, "kind `TenantPolicy` is not served by this version yet"),
+            "TenantPolicy" => {
+                problems.add(envelope.kind.place, "kind `TenantPolicy` is not served by this version yet")
+            }
             other => {
                 let message = format!("unknown kind `{}`{}", other, nearest(other, KINDS));
                 problems.add(envelope.kind.place, message);

@@ -22,7 +22,8 @@ pub(super) fn compile(objects: &Objects, origin: &mut Origin<'_>, problems: &Pro
     let plans = plans(objects, problems);
     let before = problems.count();
     let (providers, endpoints) = providers(objects, &models, origin, problems);
-    let providers_whole = !objects.unread && objects.providers.iter().all(|one| one.whole) && before == problems.count();
+    let providers_whole =
+        !objects.unread && objects.providers.iter().all(|one| one.whole) && before == problems.count();
     if providers_whole {
         served(objects, &models, &providers, problems);
     }
@@ -35,7 +36,10 @@ pub(super) fn compile(objects: &Objects, origin: &mut Origin<'_>, problems: &Pro
     Registry {
         version: origin.sources().version(),
         tenants: tenants.iter().map(|(_, _, one)| (one.tenant.name.clone(), Arc::clone(&one.tenant))).collect(),
-        models: models.iter().filter_map(|(name, _, model)| Some((ModelName::parse(name).ok()?, Arc::clone(model)))).collect(),
+        models: models
+            .iter()
+            .filter_map(|(name, _, model)| Some((ModelName::parse(name).ok()?, Arc::clone(model))))
+            .collect(),
         providers: providers.iter().map(|(_, _, provider)| Arc::clone(provider)).collect(),
         endpoints: endpoints.into_vec(),
         extra_fields: providers.iter().flat_map(|(_, _, provider)| provider.extra_fields.clone()).collect(),
@@ -61,7 +65,9 @@ fn models(objects: &Objects, problems: &Problems) -> Names<Arc<Model>> {
 }
 
 fn plans(objects: &Objects, problems: &Problems) -> Names<Arc<Plan>> {
-    each(objects, "plan", &objects.plans, problems, |object, spec| plan::compile(&object.name.value, spec, problems).map(Arc::new))
+    each(objects, "plan", &objects.plans, problems, |object, spec| {
+        plan::compile(&object.name.value, spec, problems).map(Arc::new)
+    })
 }
 
 fn providers(

@@ -1,7 +1,9 @@
 //! The bytes that a set was made of: read from a directory, kept by the store, read again from what it kept. Credential
 //! files are never kept: each load reads them from disk.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod walk;
+
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -62,10 +64,6 @@ impl Sources {
     }
 }
 
-const MAX_FILE_BYTES: u64 = 1024 * 1024;
-const MAX_SET_BYTES: usize = 64 * 1024 * 1024;
-const MAX_FILES: usize = 20_000;
-const MAX_FOLDERS: usize = 8;
 const MAX_JWKS_BYTES: u64 = 64 * 1024;
 const MAX_SECRET_BYTES: usize = 16 * 1024;
 
@@ -80,19 +78,11 @@ pub(super) struct Origin<'a> {
 impl<'a> Origin<'a> {
     /// Reads every YAML file of a directory; unreadable ones are problems.
     pub(super) fn disk(dir: &'a Path, problems: &Problems) -> Self {
-        let mut walk = Walk { root: PathBuf::new(), seen: BTreeSet::new(), bytes: 0, read: BTreeMap::new(), problems };
-        match dir.canonicalize() {
-            Ok(root) => {
-                walk.seen.insert(root.clone());
-                walk.root = root;
-                walk.folder(dir, "", 0);
-            }
-            Err(error) => problems.add_file(&dir.display().to_string(), reason(&error)),
-        }
-        if walk.read.is_empty() && problems.count() == 0 {
+        let resources = walk::read(dir, problems);
+        if resources.is_empty() && problems.count() == 0 {
             problems.add_file(&dir.display().to_string(), "holds no resource: no *.yaml or *.yml file");
         }
-        Self { dir, kept: None, read: Sources { resources: walk.read, jwks: BTreeMap::new() } }
+        Self { dir, kept: None, read: Sources { resources, jwks: BTreeMap::new() } }
     }
 
     /// Takes the files that were kept.
@@ -121,7 +111,8 @@ impl<'a> Origin<'a> {
             (None, Some(kept)) => kept.jwks.get(&path).cloned().ok_or_else(|| format!("`{name}` was not kept"))?,
             (None, None) => {
                 let root = self.dir.canonicalize().map_err(|error| reason(&error))?;
-                let canonical = self.dir.join(&path).canonicalize().map_err(|error| format!("`{name}` {}", reason(&error)))?;
+                let canonical =
+                    self.dir.join(&path).canonicalize().map_err(|error| format!("`{name}` {}", reason(&error)))?;
                 if !canonical.starts_with(root) {
                     return Err(format!("`{name}` leads out of the directory"));
                 }
@@ -142,72 +133,14 @@ impl<'a> Origin<'a> {
     /// # Errors
     /// Why not, for the message.
     pub(super) fn secret(&self, folder: &str, name: &str) -> Result<Secret, String> {
-        let secret = read_private(&self.secret_path(folder, name), MAX_SECRET_BYTES).map_err(|error| format!("`{name}` {error}"))?;
+        let secret = read_private(&self.secret_path(folder, name), MAX_SECRET_BYTES)
+            .map_err(|error| format!("`{name}` {error}"))?;
         let bytes = secret.expose();
         let line = bytes.strip_suffix(b"\n").unwrap_or(bytes);
         if line.is_empty() || !line.iter().all(u8::is_ascii_graphic) {
             return Err(format!("`{name}` must hold visible ASCII characters and at most one newline after them"));
         }
         Ok(Secret::new(line.to_vec()))
-    }
-}
-
-/// Reads the YAML files of a directory and its sub-directories.
-struct Walk<'a> {
-    root: PathBuf,
-    seen: BTreeSet<PathBuf>,
-    bytes: usize,
-    read: BTreeMap<String, String>,
-    problems: &'a Problems,
-}
-
-impl Walk<'_> {
-    fn folder(&mut self, folder: &Path, relative: &str, depth: usize) {
-        let entries = match fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>) {
-            Ok(entries) => entries,
-            Err(error) => return self.problems.add_file(relative, reason(&error)),
-        };
-        let mut names: Vec<_> = entries.iter().map(fs::DirEntry::file_name).collect();
-        names.sort();
-        for name in names.iter().map(|name| name.to_string_lossy()).filter(|name| !name.starts_with('.')) {
-            let inner = if relative.is_empty() { name.to_string() } else { format!("{relative}/{name}") };
-            self.entry(&folder.join(name.as_ref()), &inner, depth);
-        }
-    }
-
-    fn entry(&mut self, path: &Path, relative: &str, depth: usize) {
-        let yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
-        if !yaml && !path.is_dir() {
-            return;
-        }
-        let canonical = match path.canonicalize() {
-            Ok(canonical) => canonical,
-            Err(error) => return self.problems.add_file(relative, reason(&error)),
-        };
-        if !canonical.starts_with(&self.root) {
-            return self.problems.add_file(relative, "leads out of the directory");
-        }
-        if !self.seen.insert(canonical.clone()) {
-            return;
-        }
-        match canonical.is_dir() {
-            true if depth < MAX_FOLDERS => self.folder(path, relative, depth.saturating_add(1)),
-            true => self.problems.add_file(relative, format!("lies more than {MAX_FOLDERS} folders deep")),
-            false => self.file(&canonical, relative),
-        }
-    }
-
-    fn file(&mut self, canonical: &Path, relative: &str) {
-        if self.read.len() >= MAX_FILES || self.bytes > MAX_SET_BYTES {
-            return self.problems.add_file("", format!("more than {MAX_FILES} files or {MAX_SET_BYTES} bytes"));
-        }
-        match read_text(canonical, MAX_FILE_BYTES) {
-            Ok(text) => {
-                self.bytes = self.bytes.saturating_add(text.len());
-                self.read.insert(relative.to_owned(), text);
-            }
-            Err(message) => self.problems.add_file(relative, message),
-        }
     }
 }
 

@@ -197,12 +197,7 @@ fn issuer(
 }
 
 fn keys(file: &At<String>, folder: &str, origin: &mut Origin<'_>, problems: &Problems) -> Option<KeySet> {
-    let refuse = |message: String| {
-        problems.add(file.place, format!("`jwksFile`: {message}"));
-        None
-    };
-    match origin.jwks(folder, &file.value) {
-        Err(message) => refuse(message),
-        Ok(text) => KeySet::parse(text.as_bytes()).map_err(|error| refuse(format!("`{}`: {error}", file.value))).ok(),
-    }
+    let parse = |text: String| KeySet::parse(text.as_bytes()).map_err(|error| format!("`{}`: {error}", file.value));
+    let keys = origin.jwks(folder, &file.value).and_then(parse);
+    keys.inspect_err(|message| problems.add(file.place, format!("`jwksFile`: {message}"))).ok()
 }

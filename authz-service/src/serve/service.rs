@@ -23,7 +23,9 @@ use crate::identity::api_key::{KeyHash, KeyRecord};
 use crate::ledger::{BadKey, GrantId, Ledger, Now, Reservation};
 use crate::registry::Registry;
 use crate::resource::{self, BadSources, Loaded, Problem, Sources};
-use crate::store::{self, AuditRecord, Command, KeyRow, Reader, Restored, Store, StoreError, VaultRow, WriteError};
+use crate::store::{
+    self, AuditRecord, Command, KeyRow, Reader, Restored, Store, StoreError, StoreOptions, VaultRow, WriteError,
+};
 use crate::vault::{self, GrantKey, Kek, KekError, RandomError, Sealed, Secret};
 
 /// Why the service does not start.
@@ -86,8 +88,10 @@ impl Service {
     /// [`StartError`].
     pub fn start(options: &ServeOptions) -> Result<Arc<Self>, StartError> {
         let kek = Kek::from_file(&options.kek_file)?;
-        let (store, restored) = Store::open(&options.state)?;
         let metrics = Arc::new(Metrics::new());
+        let observed = Arc::clone(&metrics);
+        let observe = Arc::new(move |records, took| observed.committed(records, took));
+        let (store, restored) = Store::open_with(&options.state, StoreOptions { observe, ..StoreOptions::default() })?;
         let loaded = first_set(options, &restored, &metrics)?;
         let reader = Arc::new(store.reader()?);
         let grant_key = GrantKey::derive(&kek, restored.salt.expose());

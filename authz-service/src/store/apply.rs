@@ -1,5 +1,7 @@
 //! One command as SQL. Runs inside the writer's transaction and nowhere else.
 
+use std::time::Duration;
+
 use gateway_core::gate::Cost;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -67,7 +69,7 @@ fn reserve(db: &Connection, reservation: &Reservation) -> Result<(), WriteError>
 
 fn settle(db: &Connection, settlement: &Settle) -> Result<(), WriteError> {
     let id = settlement.grant_id;
-    if !charge(db, id, &settlement.charge)? {
+    if !charge(db, id, &settlement.charge, settlement.at_ms)? {
         return Ok(());
     }
     db.prepare_cached("DELETE FROM reservations WHERE grant_id = ?1")?.execute([id.0])?;
@@ -98,7 +100,7 @@ fn settle(db: &Connection, settlement: &Settle) -> Result<(), WriteError> {
 }
 
 fn spend(db: &Connection, id: GrantId, spent: &Cost, at_ms: u64) -> Result<(), WriteError> {
-    if !charge(db, id, spent)? {
+    if !charge(db, id, spent, at_ms)? {
         return Ok(());
     }
     let (tokens, gpu_ms) = (int(spent.tokens), int(spent.gpu_ms));
@@ -113,26 +115,41 @@ fn spend(db: &Connection, id: GrantId, spent: &Cost, at_ms: u64) -> Result<(), W
     Ok(())
 }
 
-/// Replaces what the grant's reservation has been charged by `charge`, in its windows. False: nothing to settle.
-fn charge(db: &Connection, id: GrantId, charge: &Cost) -> Result<bool, WriteError> {
+/// Replaces what the grant's reservation has been charged by `charge`, in its windows and on its rates. False: nothing
+/// to settle.
+fn charge(db: &Connection, id: GrantId, charge: &Cost, at_ms: u64) -> Result<bool, WriteError> {
     let sql = "SELECT holds, charged_tokens, charged_gpu_ms, charged_micro_usd, charged_requests FROM reservations
         WHERE grant_id = ?1";
     let kept =
         db.prepare_cached(sql)?.query_row([id.0], |row| Ok((row.get::<_, String>(0)?, cost(row, 1)?))).optional()?;
     let Some((holds, charged)) = kept else { return Ok(false) };
     for hold in parse_holds(&holds).map_err(|error| WriteError::Failed(error.to_string()))? {
-        add(db, &hold, &charged, charge)?;
+        add_to_window(db, &hold, &charged, charge)?;
+        add_to_rate(db, &hold, &charged, charge, at_ms)?;
     }
     Ok(true)
 }
 
-fn add(db: &Connection, hold: &Hold, from: &Cost, to: &Cost) -> Result<(), WriteError> {
+fn add_to_window(db: &Connection, hold: &Hold, from: &Cost, to: &Cost) -> Result<(), WriteError> {
     let (Some(from), Some(to)) = (hold.budget_amount(from), hold.budget_amount(to)) else { return Ok(()) };
     let (more, less) = (to.saturating_sub(from), from.saturating_sub(to));
     let sql = "INSERT INTO windows VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET settled =
         CASE WHEN settled > 9223372036854775807 - ?4 THEN 9223372036854775807 ELSE max(0, settled + ?4 - ?5) END";
     let key = hold.key.to_text();
     db.prepare_cached(sql)?.execute(params![key, int(hold.start_ms), int(hold.end_ms), int(more), int(less)])?;
+    Ok(())
+}
+
+/// A rate's row is its debt: the window without a start that ends when the rate is whole again.
+fn add_to_rate(db: &Connection, hold: &Hold, from: &Cost, to: &Cost, at_ms: u64) -> Result<(), WriteError> {
+    let (Some(from), Some(to)) = (hold.rate_time(from), hold.rate_time(to)) else { return Ok(()) };
+    let ms = |time: Duration| int(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+    let (more, less) = (ms(to.saturating_sub(from)), ms(from.saturating_sub(to)));
+    let sql = "INSERT INTO windows VALUES (?1, 0, ?2, 0) ON CONFLICT DO UPDATE SET end_ms =
+        CASE WHEN max(end_ms, ?3) > 9223372036854775807 - ?4 THEN 9223372036854775807
+        WHEN ?4 > 0 THEN max(end_ms, ?3) + ?4 ELSE end_ms - ?5 END";
+    let at_ms = int(at_ms);
+    db.prepare_cached(sql)?.execute(params![hold.key.to_text(), at_ms.saturating_add(more), at_ms, more, less])?;
     Ok(())
 }
 

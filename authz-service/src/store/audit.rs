@@ -1,13 +1,13 @@
 //! The audit record: one per decision, refusal and admin action. Text is cut to bounds; a path has no query.
 
+mod rows;
+
 use gateway_core::gate::{Cost, Outcome, Usage};
-use rusqlite::{Connection, Row, params};
 use serde::{Serialize, Serializer};
 
-use super::WriteError;
-use super::integer::{int, optional, uint};
-use super::restored::cost;
 use crate::ledger::GrantId;
+
+pub(super) use rows::{COLUMNS, insert, insert_reported, line};
 
 /// What is known when it is decided. Empty text: not known, or not applicable.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -108,105 +108,6 @@ pub struct SettledLine {
     /// What it was charged for.
     #[serde(serialize_with = "usage")]
     pub usage: Usage,
-}
-
-/// Inserts a record of the service's own.
-pub(super) fn insert(db: &Connection, record: &AuditRecord) -> Result<(), WriteError> {
-    insert_row(db, record, None)
-}
-
-/// Inserts a record that a worker reports; a repeat is ignored.
-pub(super) fn insert_reported(
-    db: &Connection,
-    record: &AuditRecord,
-    worker: &[u8; 16],
-    sequence: i64,
-) -> Result<(), WriteError> {
-    insert_row(db, record, Some((worker, sequence)))
-}
-
-fn insert_row(db: &Connection, record: &AuditRecord, report: Option<(&[u8; 16], i64)>) -> Result<(), WriteError> {
-    let sql = "INSERT INTO audit (at_ms, request_id, tenant, principal, key_id, credential, policy_version, decision,
-        code, status, method, path, model, provider, region, proxy, detail, grant_id, worker, sequence,
-        reserved_tokens, reserved_gpu_ms, reserved_micro_usd, reserved_requests)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
-        ?21, ?22, ?23, ?24) ON CONFLICT (worker, sequence) WHERE worker IS NOT NULL DO NOTHING";
-    let reserved = record.reserved.as_ref();
-    let path = record.path.split(['?', '#']).next().unwrap_or_default();
-    db.prepare_cached(sql)?.execute(params![
-        int(record.at_ms),
-        cut(&record.request_id, 128),
-        cut(&record.tenant, 63),
-        cut(&record.principal, 256),
-        cut(&record.key_id, 64),
-        cut(&record.credential, 32),
-        cut(&record.policy_version, 64),
-        record.decision.name(),
-        cut(&record.code, 64),
-        record.status,
-        cut(&record.method, 32),
-        cut(path, 512),
-        cut(&record.model, 128),
-        cut(&record.provider, 128),
-        cut(&record.region, 128),
-        cut(&record.proxy, 128),
-        cut(&record.detail, 512),
-        record.grant_id.map(|id| id.0),
-        report.map(|(worker, _)| worker),
-        report.map(|(_, sequence)| sequence),
-        reserved.map(|cost| int(cost.tokens)),
-        reserved.map(|cost| int(cost.gpu_ms)),
-        reserved.map(|cost| int(cost.micro_usd)),
-        reserved.map(|cost| int(cost.requests)),
-    ])?;
-    Ok(())
-}
-
-/// The columns that [`line`] reads.
-pub(super) const COLUMNS: &str = "seq, at_ms, request_id, tenant, principal, key_id, credential, policy_version,
-    decision, code, status, method, path, model, provider, region, proxy, detail, grant_id,
-    reserved_tokens, reserved_gpu_ms, reserved_micro_usd, reserved_requests,
-    settled_ms, outcome, estimated, duration_ms, details,
-    charged_tokens, charged_gpu_ms, charged_micro_usd, charged_requests, input, cached_input, output, reasoning";
-
-/// One row of [`COLUMNS`].
-pub(super) fn line(row: &Row<'_>) -> rusqlite::Result<AuditLine> {
-    let record = AuditRecord {
-        at_ms: uint(row, 1)?,
-        request_id: row.get(2)?,
-        tenant: row.get(3)?,
-        principal: row.get(4)?,
-        key_id: row.get(5)?,
-        credential: row.get(6)?,
-        policy_version: row.get(7)?,
-        decision: Decision::named(row.get_ref(8)?.as_str()?),
-        code: row.get(9)?,
-        status: row.get(10)?,
-        method: row.get(11)?,
-        path: row.get(12)?,
-        model: row.get(13)?,
-        provider: row.get(14)?,
-        region: row.get(15)?,
-        proxy: row.get(16)?,
-        detail: row.get(17)?,
-        grant_id: row.get::<_, Option<[u8; 16]>>(18)?.map(GrantId),
-        reserved: optional(row, 19)?.map(|_| cost(row, 19)).transpose()?,
-    };
-    let settled = optional(row, 23)?.map(|settled_ms| settled(row, settled_ms)).transpose()?;
-    let charged = optional(row, 28)?.map(|_| cost(row, 28)).transpose()?;
-    Ok(AuditLine { seq: uint(row, 0)?, record, charged, settled })
-}
-
-fn settled(row: &Row<'_>, settled_ms: u64) -> rusqlite::Result<SettledLine> {
-    let count = |column: usize| Ok::<_, rusqlite::Error>(optional(row, column)?.unwrap_or(0));
-    Ok(SettledLine {
-        settled_ms,
-        outcome: row.get::<_, Option<String>>(24)?.unwrap_or_default(),
-        estimated: row.get::<_, Option<bool>>(25)?.unwrap_or(true),
-        duration_ms: count(26)?,
-        details: row.get::<_, Option<String>>(27)?.unwrap_or_default(),
-        usage: Usage { input: count(32)?, cached_input: count(33)?, output: count(34)?, reasoning: count(35)? },
-    })
 }
 
 impl Decision {

@@ -62,15 +62,14 @@ pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
 /// the lock held.
 pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
     // SQLite gives its -wal and -shm the mode of the database.
-    let file = create(path)?;
-    let wide = |error| StoreError::Io { path: path.to_owned(), error };
-    file.set_permissions(Permissions::from_mode(0o600)).map_err(wide)?;
-    drop(file);
+    drop(create(path)?);
     let mut connection =
         Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.set_prepared_statement_cache_capacity(64);
     connection.pragma_update(None, "trusted_schema", "OFF")?;
     check_ours(&connection, path)?;
+    let wide = |error| StoreError::Io { path: path.to_owned(), error };
+    std::fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(wide)?;
     let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
     if mode != "wal" {
         return Err(StoreError::Damaged(format!("its journal mode is `{mode}`, not `wal`")));

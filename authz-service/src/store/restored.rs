@@ -13,7 +13,7 @@ use crate::ledger::{GrantId, Hold, Reservation, ReservationState, WindowTotal};
 /// Everything that survives a restart, as it stood at the last commit.
 #[derive(Debug)]
 pub struct Restored {
-    /// Σ settled per budget window.
+    /// Σ settled per budget window, and the rates' debts.
     pub windows: Vec<WindowTotal>,
     /// Reservations whose settlement is not durable.
     pub outstanding: Vec<Reservation>,

@@ -58,10 +58,15 @@ pub(super) fn daily() -> Limit {
     }
 }
 
+pub(super) fn per_minute() -> Limit {
+    let refill = Refill::Rate(Duration::from_secs(60));
+    Limit { name: "rate".into(), amount: 100, refill, ..daily() }
+}
+
 /// A reservation of 50 tokens as a ledger makes it.
 pub(super) fn reservation(n: u16) -> Reservation {
     let (tenant, model) = (TenantName::parse("acme").unwrap(), ModelName::parse("llama").unwrap());
-    let limits = [daily(), Limit { name: "money".into(), counts: Counts::MicroUsd, ..daily() }];
+    let limits = [daily(), Limit { name: "money".into(), counts: Counts::MicroUsd, ..daily() }, per_minute()];
     let subject = Subject {
         tenant: &tenant,
         time_zone: &TimeZone::UTC,
@@ -97,8 +102,8 @@ pub(super) fn settle(n: u16, tokens: u64) -> Command {
 
 /// Σ settled by what is counted.
 pub(super) fn spent(restored: &Restored) -> Vec<(bool, u64)> {
-    let mut spent: Vec<_> =
-        restored.windows.iter().map(|window| (window.key.contains("tokens"), window.settled)).collect();
+    let budgets = restored.windows.iter().filter(|window| window.start_ms > 0);
+    let mut spent: Vec<_> = budgets.map(|window| (window.key.contains("tokens"), window.settled)).collect();
     spent.sort_unstable();
     spent
 }
@@ -125,7 +130,7 @@ impl Bench {
     pub(super) fn open_with(&self, queue: usize) -> (Store, Restored) {
         let fault = Arc::clone(&self.fault);
         let fault = Arc::new(move || *fault.lock().unwrap());
-        Store::open_with(&self.path(), StoreOptions { queue, fault }).unwrap()
+        Store::open_with(&self.path(), StoreOptions { queue, fault, ..StoreOptions::default() }).unwrap()
     }
 
     pub(super) fn fail(&self, fault: Fault) {

@@ -47,7 +47,7 @@ pub(crate) fn response_code() -> Option<u32> {
     u32::try_from(u64::from_le_bytes(raw)).ok().filter(|status| *status != 0)
 }
 
-/// Envoy's request id, from its stream info and not from a header. Any stream callback, also `on_log`.
+/// Envoy's request id. `on_http_request_headers` and `on_log`: in between Envoy says none.
 pub(crate) fn request_id() -> String {
     property(&["request", "id"]).map(|text| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default()
 }
@@ -143,6 +143,16 @@ pub(crate) fn response_chunk(size: usize) -> Vec<u8> {
 /// Replaces the chunk at hand. `on_http_response_body` alone.
 pub(crate) fn replace_response_chunk(size: usize, chunk: &[u8]) {
     logged("replace response chunk", hostcalls::set_buffer(BufferType::HttpResponseBody, 0, size, chunk));
+}
+
+/// Names of the response trailers. `on_http_response_trailers` alone.
+pub(crate) fn response_trailer_names() -> Vec<String> {
+    names(hostcalls::get_map_bytes(MapType::HttpResponseTrailers).unwrap_or_default())
+}
+
+/// Removes a response trailer. `on_http_response_trailers` alone.
+pub(crate) fn remove_response_trailer(name: &str) {
+    logged("remove response trailer", hostcalls::remove_map_value(MapType::HttpResponseTrailers, name));
 }
 
 /// Answers the client in place of the upstream. Request callbacks and `on_http_response_headers`; the callback that

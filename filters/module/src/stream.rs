@@ -123,8 +123,12 @@ impl Stream {
 
     /// Answers in place of the upstream; the request never goes on.
     fn refuse(&mut self, denial: Denial) -> Action {
-        let authenticated = matches!(self.phase, Phase::Granted(_));
-        host::answer(denial.code.row().status, &denial.body(&host::request_id(), authenticated));
+        // Envoy knows the id in the header callback and in `on_log` alone; from then on the grant does
+        let body = match &self.phase {
+            Phase::Granted(granted) => denial.body(&granted.held.grant.request_id, true),
+            Phase::New | Phase::Refused(_) => denial.body(&host::request_id(), false),
+        };
+        host::answer(denial.code.row().status, &body);
         log::warn!("{}: {}", denial.code.row().code, denial.detail.as_deref().unwrap_or_default());
         match &mut self.phase {
             Phase::Granted(granted) => granted.refused = Some(denial),
@@ -249,6 +253,11 @@ impl HttpContext for Stream {
         if let Phase::Granted(granted) = &mut self.phase {
             // Held bytes went with the last chunk that was whole; a cut event has nowhere to go any more.
             let _ = granted.accounting.response_body(&[], true);
+        }
+        let names = host::response_trailer_names();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        for name in header_hardening::answer_trailer_removals(&names) {
+            host::remove_response_trailer(&name);
         }
         Action::Continue
     }

@@ -8,25 +8,22 @@ mod paths;
 mod scalar;
 mod text;
 
-use super::dialect::{Field, MAX_PATH, Meaning, Step};
+use super::dialect::{Field, MAX_PATH, Meaning};
 use super::totals::{Draft, Totals};
-use paths::{meanings, retain};
+use paths::Paths;
 use scalar::Scalar;
 use text::{Decoded, Unescape};
 
 /// Where the scanner is in one document.
 #[derive(Clone, Debug)]
 pub(super) struct Scanner {
-    fields: &'static [Field],
+    paths: Paths,
     state: State,
     text: Text,
     unescape: Unescape,
     levels: [Level; MAX_PATH],
     depth: usize,
     skipped: u64,
-    /// The fields, one bit each, that the key or value at hand may belong to.
-    candidates: u32,
-    key_bytes: usize,
     scalar: Scalar,
     draft: Draft,
     closed: bool,
@@ -68,7 +65,7 @@ enum Text {
 /// An open array or object that lies on a path.
 #[derive(Clone, Copy, Debug, Default)]
 struct Level {
-    fields: u32,
+    paths: u32,
     array: bool,
     usage: bool,
 }
@@ -77,15 +74,13 @@ impl Scanner {
     /// At the start of a document.
     pub(super) fn new(fields: &'static [Field]) -> Self {
         Self {
-            fields,
+            paths: Paths::root(fields),
             state: State::Value,
             text: Text::Plain,
             unescape: Unescape::None,
             levels: [Level::default(); MAX_PATH],
             depth: 0,
             skipped: 0,
-            candidates: u32::MAX,
-            key_bytes: 0,
             scalar: Scalar::EMPTY,
             draft: Draft::default(),
             closed: false,
@@ -95,7 +90,7 @@ impl Scanner {
 
     /// Starts over with the next document.
     pub(super) fn restart(&mut self) {
-        *self = Self::new(self.fields);
+        *self = Self::new(self.paths.fields());
     }
 
     /// Whether the document has ended.
@@ -140,7 +135,7 @@ impl Scanner {
             b'{' | b'[' => self.open(byte == b'['),
             b'"' => {
                 self.text = Text::Plain;
-                for meaning in meanings(self.fields, self.candidates, self.depth) {
+                for meaning in self.paths.meanings(self.depth) {
                     match meaning {
                         Meaning::Content => self.text = Text::Content,
                         Meaning::Count(_) => self.draft.refuse(),
@@ -161,7 +156,7 @@ impl Scanner {
 
     fn open(&mut self, array: bool) {
         let mut usage = false;
-        for meaning in meanings(self.fields, self.candidates, self.depth) {
+        for meaning in self.paths.meanings(self.depth) {
             match meaning {
                 Meaning::Usage if !array => {
                     usage = true;
@@ -174,15 +169,11 @@ impl Scanner {
                 Meaning::Usage | Meaning::Choices | Meaning::Content => {}
             }
         }
-        let depth = self.depth;
-        let inside = retain(self.fields, self.candidates, |field| {
-            field.path.get(depth).is_some_and(|step| (*step == Step::Item) == array)
-        });
-        match self.levels.get_mut(depth) {
-            Some(level) if inside != 0 => {
-                *level = Level { fields: inside, array, usage };
-                self.depth = depth.saturating_add(1);
-                self.candidates = inside;
+        match (self.paths.inside(self.depth, array), self.levels.get_mut(self.depth)) {
+            (Some(paths), Some(level)) => {
+                *level = Level { paths, array, usage };
+                self.depth = self.depth.saturating_add(1);
+                self.paths.enter(paths);
                 self.state = if array { State::ItemOrEnd } else { State::KeyOrEnd };
             }
             _ => {
@@ -218,7 +209,7 @@ impl Scanner {
         let level = self.level();
         match byte {
             b',' if level.array => {
-                self.candidates = level.fields;
+                self.paths.enter(level.paths);
                 self.state = State::Value;
             }
             b',' => self.state = State::Key,
@@ -249,7 +240,7 @@ impl Scanner {
             self.scalar.push(byte);
             return;
         }
-        for meaning in meanings(self.fields, self.candidates, self.depth) {
+        for meaning in self.paths.meanings(self.depth) {
             match (meaning, self.scalar.count()) {
                 (Meaning::Count(slot), Some(count)) => self.draft.set(slot, count),
                 (Meaning::Count(_), None) if !self.scalar.is_null() => self.draft.refuse(),
@@ -262,8 +253,7 @@ impl Scanner {
     }
 
     fn begin_key(&mut self) {
-        self.candidates = self.level().fields;
-        self.key_bytes = 0;
+        self.paths.enter(self.level().paths);
         self.text = Text::Key;
         self.state = State::Text;
     }
@@ -280,14 +270,7 @@ impl Scanner {
     /// Takes one byte of a string, decoded; `bytes` is what its character counts.
     fn take(&mut self, byte: u8, bytes: u64, totals: &mut Totals) {
         match self.text {
-            Text::Key => {
-                let (step, at) = (self.depth.saturating_sub(1), self.key_bytes);
-                self.candidates = retain(self.fields, self.candidates, |field| match field.path.get(step) {
-                    Some(Step::Key(key)) => key.as_bytes().get(at) == Some(&byte),
-                    _ => false,
-                });
-                self.key_bytes = at.saturating_add(1);
-            }
+            Text::Key => self.paths.key_byte(self.depth.saturating_sub(1), byte),
             Text::Content => {
                 totals.content_bytes = totals.content_bytes.saturating_add(bytes);
                 totals.deltas = totals.deltas.saturating_add(u64::from(!self.seen.content));
@@ -300,11 +283,7 @@ impl Scanner {
     fn end_text(&mut self) {
         match self.text {
             Text::Key => {
-                let (step, length) = (self.depth.saturating_sub(1), self.key_bytes);
-                self.candidates = retain(self.fields, self.candidates, |field| match field.path.get(step) {
-                    Some(Step::Key(key)) => key.len() == length,
-                    _ => false,
-                });
+                self.paths.key_end(self.depth.saturating_sub(1));
                 self.state = State::Colon;
             }
             Text::Content | Text::Plain => self.end_value(),

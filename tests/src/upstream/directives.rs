@@ -37,7 +37,7 @@ pub struct Directives {
     pub split: Option<usize>,
     /// `[crlf]`: lines of a stream end in CR LF.
     pub crlf: bool,
-    /// `[trailers]`: trailers after the body.
+    /// `[trailers]`: trailers after the body, reserved names among them (HTTP/1.1: where the request says `te: trailers`).
     pub trailers: bool,
 }
 

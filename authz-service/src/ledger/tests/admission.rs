@@ -101,6 +101,12 @@ fn a_keys_own_limit_counts_that_key_alone() {
     assert_eq!(bench.left(NOON), [90, 0]);
     bench.key = Some("k2");
     assert_eq!(bench.left(NOON), [90, 10]);
+    // Without a key they are the principal's own, whatever it is called.
+    (bench.key, bench.principal) = (None, "k1");
+    bench.reserve(NOON, 2, cost(4)).unwrap();
+    assert_eq!(bench.left(NOON), [86, 6]);
+    bench.key = Some("k1");
+    assert_eq!(bench.left(NOON), [86, 0]);
 }
 
 #[test]

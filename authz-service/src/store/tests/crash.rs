@@ -66,8 +66,10 @@ fn a_ledger_comes_back_with_what_was_spent_and_reserved() {
     let outstanding = restored.outstanding.into_iter().map(|row| (row, crate::ledger::test_terms(cost(50))));
     ledger.restore(Now { unix_ms: NOON }, &restored.windows, outstanding).unwrap();
     let tenant = TenantName::parse("acme").unwrap();
-    let usage = ledger.usage(Now { unix_ms: NOON }, &tenant, &TimeZone::UTC, &[daily()]);
+    let usage = ledger.usage(Now { unix_ms: NOON }, &tenant, &TimeZone::UTC, &[daily(), per_minute()]);
     assert_eq!(usage[0].left, 1_000_000 - 30 - 50);
+    // Settled five seconds after noon: 30 tokens of a rate of 100 a minute.
+    assert_eq!(usage[1].reset_after, Duration::from_secs(18 + 5));
 }
 
 #[test]

@@ -161,6 +161,30 @@ fn totals_never_wrap() {
 }
 
 #[test]
+fn a_rates_debt_adds_up_and_is_corrected() {
+    let bench = Bench::new();
+    let (store, _) = bench.open();
+    let debt = || {
+        let db = rusqlite::Connection::open(bench.path()).unwrap();
+        let sql = "SELECT end_ms FROM windows WHERE start_ms = 0";
+        db.query_row(sql, (), |row| row.get::<_, i64>(0)).unwrap().unsigned_abs() - NOON
+    };
+    for n in 1..=3 {
+        write(&store, admit(n)).unwrap();
+    }
+    write(&store, Command::Spend { grant_id: id(1), charge: cost(50), at_ms: NOON }).unwrap();
+    assert_eq!(debt(), 30_000);
+    write(&store, Command::Spend { grant_id: id(2), charge: cost(200), at_ms: NOON + 60_000 }).unwrap();
+    assert_eq!(debt(), 60_000 + 120_000);
+    write(&store, settle(1, 10)).unwrap();
+    assert_eq!(debt(), 60_000 + 120_000 - 24_000);
+    let most = Cost { tokens: u64::MAX, ..cost(1) };
+    write(&store, Command::Spend { grant_id: id(3), charge: most, at_ms: NOON }).unwrap();
+    // No debt is longer than the 584 years that a rate can count.
+    assert_eq!(debt(), 60_000 + 120_000 - 24_000 + u64::MAX / 1_000_000 + 1);
+}
+
+#[test]
 fn keys_vault_and_sources_come_back() {
     let bench = Bench::new();
     let (store, first) = bench.open();
@@ -214,9 +238,9 @@ fn pruning_takes_only_what_nothing_asks_for_any_more() {
         db.query_row(&format!("SELECT count(*) FROM {table}"), (), |row| row.get(0)).unwrap()
     };
     write(&store, Command::Prune { now_ms: NOON + 7_200_000 }).unwrap();
-    assert_eq!((count("windows"), count("reservations")), (2, 2));
+    assert_eq!((count("windows"), count("reservations")), (3, 2));
     write(&store, Command::Prune { now_ms: NOON + 7_200_002 }).unwrap();
-    assert_eq!((count("windows"), count("reservations")), (2, 1));
+    assert_eq!((count("windows"), count("reservations")), (3, 1));
     write(&store, Command::Prune { now_ms: NOON + 3 * 86_400_000 }).unwrap();
     assert_eq!((count("windows"), count("reservations")), (0, 1));
 }

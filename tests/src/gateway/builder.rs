@@ -1,0 +1,201 @@
+//! Starts a gateway piece by piece and says which piece did not come up.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::{Gateway, Service};
+use crate::configuration::{Places, placed, portable};
+use crate::fake_service::{FakeService, Word};
+use crate::policies::{Policies, TENANTS};
+use crate::process::{Process, built};
+use crate::upstream::{Options, Upstream};
+use crate::{client, eventually, runtime};
+
+type Edit = Box<dyn FnOnce(String) -> String + Send>;
+
+/// What a gateway is to be like.
+pub struct Builder {
+    policies: Policies,
+    concurrency: u32,
+    edits: Vec<Edit>,
+    fake: Option<Word>,
+    keys: bool,
+    record: bool,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self { policies: Policies::standard(), concurrency: 1, edits: Vec::new(), fake: None, keys: true, record: true }
+    }
+}
+
+impl Builder {
+    /// Changes the standard policies.
+    #[must_use]
+    pub fn policies(mut self, change: impl FnOnce(&mut Policies)) -> Self {
+        change(&mut self.policies);
+        self
+    }
+
+    /// Envoy's workers.
+    #[must_use]
+    pub fn concurrency(mut self, workers: u32) -> Self {
+        self.concurrency = workers;
+        self
+    }
+
+    /// Changes the text of the shipped configuration, after its places were filled in. Only for tests of what happens
+    /// when operators do.
+    #[must_use]
+    pub fn envoy(mut self, edit: impl FnOnce(String) -> String + Send + 'static) -> Self {
+        self.edits.push(Box::new(edit));
+        self
+    }
+
+    /// Puts a fake in the service's place.
+    #[must_use]
+    pub fn fake_service(mut self, word: Word) -> Self {
+        self.fake = Some(word);
+        self
+    }
+
+    /// Makes no API keys at the start.
+    #[must_use]
+    pub fn without_keys(mut self) -> Self {
+        self.keys = false;
+        self
+    }
+
+    /// The upstreams keep no record: for the bench.
+    #[must_use]
+    pub fn quiet_upstream(mut self) -> Self {
+        self.record = false;
+        self
+    }
+
+    /// Starts everything and waits until it is ready.
+    ///
+    /// # Panics
+    /// Something does not come up; the message holds the end of its log.
+    pub async fn start(self) -> Gateway {
+        let directory = tempfile::Builder::new().prefix("bulkhead-").tempdir().expect("a directory");
+        let upstream = spawn_upstream(self.record).await;
+        let upstream_2 = spawn_upstream(self.record).await;
+
+        let (service, fake) = match self.fake {
+            Some(word) => (None, Some(FakeService::spawn(word))),
+            None => (Some(Service::start(directory.path(), &self.policies).await), None),
+        };
+        let proxies = match (&service, &fake) {
+            (Some(service), _) => service.proxies(),
+            (None, Some(fake)) => fake.socket().to_owned(),
+            (None, None) => unreachable!("one of them was started"),
+        };
+        let mut keys = BTreeMap::new();
+        if let Some(service) = service.as_ref().filter(|_| self.keys) {
+            for tenant in TENANTS.into_iter().filter(|tenant| self.policies.has("Tenant", tenant)) {
+                keys.insert(tenant.to_owned(), service.create_key(tenant, &[]).await);
+            }
+        }
+
+        let places = Places {
+            upstream: upstream.addr(),
+            upstream_2: upstream_2.addr(),
+            proxies: &proxies,
+            wasm: &wasm(),
+            access_log: &directory.path().join("access.jsonl"),
+        };
+        let text = self.edits.into_iter().fold(placed(&portable(), &places), |text, edit| edit(text));
+        let config = directory.path().join("envoy.yaml");
+        std::fs::write(&config, text).expect("the configuration is written");
+        let (envoy, admin, addr) = start_envoy(directory.path(), &config, self.concurrency).await;
+
+        Gateway { addr, upstream, upstream_2, envoy, keys, admin, service, fake, directory: Some(directory) }
+    }
+}
+
+async fn spawn_upstream(record: bool) -> Upstream {
+    let spawned = runtime().spawn(crate::upstream::spawn(Options { record, ..Options::default() })).await;
+    spawned.expect("the runtime").expect("an upstream")
+}
+
+/// The Envoy to test: `ENVOY`, or the one that `tests/install.sh` put into the cache.
+///
+/// # Panics
+/// There is none.
+#[must_use]
+pub fn envoy_binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("ENVOY") {
+        return path.into();
+    }
+    let packages = cache().join("envoy-1.40.0/lib");
+    let found = std::fs::read_dir(&packages).into_iter().flatten().flatten().map(|python| python.path());
+    let mut found = found.map(|python| python.join("site-packages/envoy/_bin/envoy")).filter(|path| path.is_file());
+    found.next().unwrap_or_else(|| panic!("no Envoy in {}: run tests/install.sh, or set ENVOY", packages.display()))
+}
+
+/// The module: `BULKHEAD_WASM`, or where `wasm-build.sh` leaves it.
+///
+/// # Panics
+/// There is none.
+#[must_use]
+pub fn wasm() -> PathBuf {
+    let default = || std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| cache().join("target"), PathBuf::from);
+    let path = std::env::var_os("BULKHEAD_WASM").map_or_else(|| default().join("bulkhead.wasm"), PathBuf::from);
+    assert!(path.is_file(), "no module at {}: run ./wasm-build.sh", path.display());
+    path
+}
+
+/// The service's binary.
+pub(crate) fn bulkhead_binary() -> PathBuf {
+    built("bulkhead")
+}
+
+fn cache() -> PathBuf {
+    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache");
+    std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from).join("bulkhead")
+}
+
+/// Starts an Envoy with this configuration; its admin address and its first listener's.
+///
+/// # Panics
+/// It does not come up.
+pub async fn start_envoy(directory: &Path, config: &Path, workers: u32) -> (Process, SocketAddr, SocketAddr) {
+    let admin_file = directory.join("envoy-admin");
+    let arguments = [
+        "-c",
+        &config.display().to_string(),
+        "--concurrency",
+        &workers.to_string(),
+        "--admin-address-path",
+        &admin_file.display().to_string(),
+        "--disable-hot-restart",
+        "--file-flush-interval-msec",
+        "50",
+        "--log-level",
+        "warning",
+        "--component-log-level",
+        "wasm:info",
+    ];
+    let arguments = arguments.map(String::from);
+    let envoy = Process::start("envoy", &envoy_binary(), &arguments, &directory.join("envoy.log")).await;
+    let alive = || assert!(envoy.running(), "envoy ended at its start\n{}", envoy.tail());
+    let admin: SocketAddr = eventually("envoy's admin address", async || {
+        alive();
+        std::fs::read_to_string(&admin_file).ok()?.parse().ok()
+    })
+    .await;
+    let addr = eventually("envoy's listener", async || {
+        alive();
+        client::get(admin, "/ready").await.ok()?;
+        let listeners: Value = serde_json::from_str(&client::get(admin, "/listeners?format=json").await.ok()?).ok()?;
+        let address = &listeners["listener_statuses"][0]["local_address"]["socket_address"];
+        let port = u16::try_from(address["port_value"].as_u64()?).ok()?;
+        Some(SocketAddr::from(([127, 0, 0, 1], port)))
+    })
+    .await;
+    (envoy, admin, addr)
+}
