@@ -25,6 +25,8 @@ use crate::host::{self, Read};
 pub(crate) struct Stream {
     config: Option<Rc<Config>>,
     outbox: Rc<RefCell<Outbox>>,
+    /// Wakes the worker.
+    queue: Option<u32>,
     phase: Phase,
 }
 
@@ -52,8 +54,8 @@ enum Body {
 }
 
 impl Stream {
-    pub(crate) fn new(config: Option<Rc<Config>>, outbox: Rc<RefCell<Outbox>>) -> Self {
-        Self { config, outbox, phase: Phase::New }
+    pub(crate) fn new(config: Option<Rc<Config>>, outbox: Rc<RefCell<Outbox>>, queue: Option<u32>) -> Self {
+        Self { config, outbox, queue, phase: Phase::New }
     }
 
     fn arrive(&mut self) -> Result<(), Denial> {
@@ -278,7 +280,13 @@ impl HttpContext for Stream {
     fn on_log(&mut self) {
         let mut outbox = self.outbox.borrow_mut();
         match std::mem::replace(&mut self.phase, Phase::New) {
-            Phase::Granted(granted) => Self::settle(*granted, &mut outbox),
+            Phase::Granted(granted) => {
+                let at_once = granted.held.grant.settle_at_once;
+                Self::settle(*granted, &mut outbox);
+                if let Some(queue) = self.queue.filter(|_| at_once) {
+                    host::wake(queue);
+                }
+            }
             Phase::Refused(denial) => Self::report(&mut outbox, denial.code.row().code),
             Phase::New => Self::report(&mut outbox, ""),
         }
