@@ -15,8 +15,8 @@ install_packages wrk
 install_envoy >/dev/null
 ./wasm-build.sh
 if [ "${1:-}" = --smoke ]; then
-    cargo build --quiet --locked --bins
+    cargo build --quiet --locked --bin bulkhead --bin bench
     exec "$CARGO_TARGET_DIR/debug/bench" --rounds 1 --seconds 1
 fi
-cargo build --quiet --locked --release --bins
+cargo build --quiet --locked --release --bin bulkhead --bin bench
 exec "$CARGO_TARGET_DIR/release/bench" "$@"

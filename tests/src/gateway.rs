@@ -1,6 +1,7 @@
 //! A whole gateway for one test: upstreams, service, Envoy, on ports and in directories of their own.
 
 mod ask;
+mod books;
 mod builder;
 mod service;
 

@@ -11,10 +11,12 @@ mod record;
 mod scripted;
 mod serve;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -44,6 +46,8 @@ struct State {
     held: AtomicUsize,
     /// The models it lists; it serves any name.
     models: Vec<String>,
+    /// Answers that are kept byte for byte: content type and body by name.
+    answers: std::sync::Mutex<BTreeMap<String, (&'static str, Bytes)>>,
 }
 
 /// How to start an [`Upstream`].
@@ -80,6 +84,7 @@ pub async fn spawn(options: Options) -> std::io::Result<Upstream> {
         releases: watch::Sender::new(0),
         held: AtomicUsize::new(0),
         models: options.models,
+        answers: std::sync::Mutex::default(),
     });
     let closing = watch::Sender::new(false);
     let mut tasks = vec![tokio::spawn(serve::run(listener, Arc::clone(&state), closing.subscribe()))];
@@ -130,6 +135,14 @@ impl Upstream {
     /// Answers every request with this from now on, or by directives again.
     pub fn script(&self, script: Option<Scripted>) {
         *self.state.script.lock().unwrap() = script;
+    }
+
+    /// Keeps bytes to be answered, with status 200, to whoever says `[answer=NAME]`.
+    ///
+    /// # Panics
+    /// Never: nothing panics with the lock held.
+    pub fn keep_answer(&self, name: &str, content_type: &'static str, body: impl Into<Bytes>) {
+        self.state.answers.lock().unwrap().insert(name.into(), (content_type, body.into()));
     }
 
     /// Lets every request go on that is held at this moment.

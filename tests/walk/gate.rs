@@ -7,6 +7,9 @@ use bulkhead_tests::configuration::{insert_filter_before, replaced};
 use bulkhead_tests::fake_service::{FakeService, Word, allow, deny};
 use bulkhead_tests::gateway::{Gateway, chat_body};
 use bulkhead_tests::process::Signal;
+use gateway_core::gate::{BodyEdits, Grant, SignedGrant};
+use gateway_core::wire;
+use prost::Message as _;
 
 const ROUTED: &[(&str, &str)] = &[("x-bulkhead-route", "model-upstream")];
 
@@ -109,6 +112,59 @@ async fn a_filter_in_front_cannot_speak_for_the_service() {
     assert_eq!(post(&gateway).await, 403);
     assert_eq!(front.asked().len(), 1, "the one in front was asked");
     assert!(gateway.upstream.record().is_empty());
+}
+
+/// The same, with a grant that fits the request to the letter, while ours says nothing at all.
+#[tokio::test]
+async fn what_a_filter_in_front_left_is_blanked() {
+    let body = chat_body("let me in").to_string();
+    let edits = BodyEdits { body_bytes: body.len() as u64, edits: Vec::new() };
+    let grant = Grant {
+        id: vec![7; 16].into(),
+        tenant: "acme".into(),
+        method: "POST".into(),
+        authority: "ai.example".into(),
+        path: "/v1/chat/completions".into(),
+        lifetime_ms: 5_000,
+        edits: Some(edits),
+        ..Grant::default()
+    };
+    let grant = wire::encode_grant(&SignedGrant { grant: grant.encode_to_vec().into(), mac: vec![1; 32].into() });
+    let headers = [ROUTED[0], (wire::CLAIM_HEADER, "acme")];
+    let said = allow(&[(wire::DECISION, wire::DECISION_ALLOW), (wire::GRANT, grant.as_str())], &headers);
+    let front = FakeService::spawn(Word::Exactly(Box::new(said.clone())));
+    let socket = front.socket().display().to_string();
+    let gateway = Gateway::builder()
+        .fake_service(Word::Exactly(Box::default()))
+        .envoy(fails_open)
+        .envoy(move |text| with_front(&text, &socket))
+        .start()
+        .await;
+    for word in [Word::Exactly(Box::default()), Word::Exactly(Box::new(allow(&[], ROUTED))), Word::Hang] {
+        gateway.fake().say(word);
+        assert_eq!(post(&gateway).await, 403);
+    }
+    assert_eq!(front.asked().len(), 3);
+    assert!(gateway.upstream.record().is_empty());
+    // the same words from where they belong: it was only the place that was wrong
+    gateway.fake().say(Word::Exactly(Box::new(said)));
+    assert_eq!(post(&gateway).await, 200);
+    assert_eq!(gateway.upstream.record().len(), 1);
+}
+
+#[tokio::test]
+async fn a_dead_service_behind_a_filter_that_fails_open() {
+    let gateway = Gateway::builder().envoy(fails_open).start().await;
+    let ask = async || gateway.chat("acme", &chat_body("hello")).await;
+    assert_eq!(ask().await.status, 200);
+    gateway.service().process().signal(Signal::Kill);
+    gateway.service().process().ended().await;
+    for _ in 0..3 {
+        let dead = ask().await;
+        assert_eq!((dead.status, dead.code().as_str()), (403, "not_admitted"), "{}", dead.text());
+    }
+    assert_eq!(gateway.upstream.record().len(), 1);
+    assert!(gateway.is_whole().await);
 }
 
 #[tokio::test]

@@ -160,7 +160,8 @@ fn undo(db: &Connection, id: GrantId, answered: bool) -> Result<(), WriteError> 
         "DELETE FROM reservations WHERE grant_id = ?1 AND state = 'open'"
     };
     if db.prepare_cached(sql)?.execute([id.0])? > 0 {
-        db.prepare_cached("UPDATE audit SET decision = 'undone' WHERE grant_id = ?1")?.execute([id.0])?;
+        db.prepare_cached("UPDATE audit SET decision = 'undone' WHERE grant_id = ?1 AND decision = 'allow'")?
+            .execute([id.0])?;
     }
     Ok(())
 }
@@ -184,7 +185,7 @@ fn refused(db: &Connection, proxy: &str, worker: &[u8; 16], refusal: &Refusal) -
         detail: refusal.details.clone(),
         ..AuditRecord::default()
     };
-    audit::insert_reported(db, &record, worker, int(refusal.sequence))
+    audit::report_refusal(db, &record, worker, int(refusal.sequence))
 }
 
 /// The line about lost refusals has the report's own sequence, below zero: those are not the refusals' numbers.

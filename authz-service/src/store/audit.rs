@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 
 use crate::ledger::GrantId;
 
-pub(super) use rows::{COLUMNS, insert, insert_reported, line};
+pub(super) use rows::{COLUMNS, insert, insert_reported, line, report_refusal};
 
 /// What is known when it is decided. Empty text: not known, or not applicable.
 #[derive(Clone, Debug, Default, Serialize)]

@@ -4,7 +4,8 @@
 pub(super) const APPLICATION_ID: i32 = 0x4255_4c4b;
 
 /// One step per version: step `n` leads from `user_version` n to n + 1. Never edited once released, only appended to.
-pub(super) const STEPS: &[&str] = &["
+pub(super) const STEPS: &[&str] = &[
+    "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
 
 CREATE TABLE audit (
@@ -82,4 +83,8 @@ CREATE TABLE vault (
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE sources (only INTEGER PRIMARY KEY CHECK (only = 1), version TEXT NOT NULL, bytes BLOB NOT NULL) STRICT;
-"];
+",
+    "
+CREATE INDEX audit_request ON audit (request_id);
+",
+];

@@ -197,6 +197,21 @@ pub(crate) fn call_sync(service: &Service, proxy: &str, message: &[u8]) -> Optio
     hostcalls::dispatch_grpc_call(&service.0, "bulkhead.v1.Gate", "Sync", metadata, Some(message), timeout).ok()
 }
 
+/// A queue on which this VM's root context is woken, by a name that no other VM has. `on_configure`.
+pub(crate) fn register_queue(name: &str) -> Option<u32> {
+    hostcalls::register_shared_queue(name).ok()
+}
+
+/// Wakes whoever registered the queue, on its own thread, soon. Any callback.
+pub(crate) fn wake(queue: u32) {
+    logged("wake", hostcalls::enqueue_shared_queue(queue, Some(b"")));
+}
+
+/// Takes one wake-up off the queue; false: there was none. `on_queue_ready`.
+pub(crate) fn woken(queue: u32) -> bool {
+    hostcalls::dequeue_shared_queue(queue).is_ok_and(|item| item.is_some())
+}
+
 fn names(map: Vec<(String, Vec<u8>)>) -> Vec<String> {
     map.into_iter().map(|(name, _)| name).collect()
 }

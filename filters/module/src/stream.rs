@@ -25,6 +25,8 @@ use crate::host::{self, Read};
 pub(crate) struct Stream {
     config: Option<Rc<Config>>,
     outbox: Rc<RefCell<Outbox>>,
+    /// Wakes the worker.
+    queue: Option<u32>,
     phase: Phase,
 }
 
@@ -52,8 +54,8 @@ enum Body {
 }
 
 impl Stream {
-    pub(crate) fn new(config: Option<Rc<Config>>, outbox: Rc<RefCell<Outbox>>) -> Self {
-        Self { config, outbox, phase: Phase::New }
+    pub(crate) fn new(config: Option<Rc<Config>>, outbox: Rc<RefCell<Outbox>>, queue: Option<u32>) -> Self {
+        Self { config, outbox, queue, phase: Phase::New }
     }
 
     fn arrive(&mut self) -> Result<(), Denial> {
@@ -162,6 +164,14 @@ impl Stream {
         Ok(())
     }
 
+    /// Behind headers or trailers. Held bytes went with the last chunk that was whole; a cut event has nowhere to go any
+    /// more.
+    fn answer_ends(&mut self) {
+        if let Phase::Granted(granted) = &mut self.phase {
+            let _ = granted.accounting.response_body(&[], true);
+        }
+    }
+
     /// A request that never went on: its grant, if the service gave one, is handed back; otherwise the refusal is told,
     /// unless it was the service's own, or Envoy's before the chain: the access log alone has those, because neither
     /// their number nor their request ids are anybody's but the client's.
@@ -179,11 +189,14 @@ impl Stream {
             };
             outbox.settle(&grant.id, settlement);
         } else if (!denial.is_empty() || in_the_chain()) && host::ext_authz(wire::DENIAL).is_none() {
+            // the service's own denial that it could not record: its code is known all the same
+            let theirs = || String::from_utf8(host::ext_authz(wire::LOG_CODE)?).ok();
+            let denial = Some(denial.to_owned()).filter(|denial| !denial.is_empty()).or_else(theirs);
             let refusal = Refusal {
                 request_id: host::request_id(),
                 status,
                 details,
-                denial: denial.to_owned(),
+                denial: denial.unwrap_or_default(),
                 ..Refusal::default()
             };
             outbox.refuse(refusal, host::now_ms());
@@ -236,9 +249,14 @@ impl HttpContext for Stream {
         self.finish_body()
     }
 
-    fn on_http_response_headers(&mut self, _count: usize, _end: bool) -> Action {
+    fn on_http_response_headers(&mut self, _count: usize, end: bool) -> Action {
         match self.response_arrives() {
-            Ok(()) => Action::Continue,
+            Ok(()) => {
+                if end {
+                    self.answer_ends();
+                }
+                Action::Continue
+            }
             Err(denial) => self.refuse(denial),
         }
     }
@@ -256,10 +274,7 @@ impl HttpContext for Stream {
     }
 
     fn on_http_response_trailers(&mut self, _count: usize) -> Action {
-        if let Phase::Granted(granted) = &mut self.phase {
-            // Held bytes went with the last chunk that was whole; a cut event has nowhere to go any more.
-            let _ = granted.accounting.response_body(&[], true);
-        }
+        self.answer_ends();
         let names = host::response_trailer_names();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         for name in header_hardening::answer_trailer_removals(&names) {
@@ -271,7 +286,13 @@ impl HttpContext for Stream {
     fn on_log(&mut self) {
         let mut outbox = self.outbox.borrow_mut();
         match std::mem::replace(&mut self.phase, Phase::New) {
-            Phase::Granted(granted) => Self::settle(*granted, &mut outbox),
+            Phase::Granted(granted) => {
+                let at_once = granted.held.grant.settle_at_once;
+                Self::settle(*granted, &mut outbox);
+                if let Some(queue) = self.queue.filter(|_| at_once) {
+                    host::wake(queue);
+                }
+            }
             Phase::Refused(denial) => Self::report(&mut outbox, denial.code.row().code),
             Phase::New => Self::report(&mut outbox, ""),
         }

@@ -54,6 +54,7 @@ struct Figures {
     requests: u64,
     requests_per_second: f64,
     cpu_us_per_request: f64,
+    service_us_per_request: f64,
     p50_us: u64,
     p99_us: u64,
 }
@@ -105,7 +106,7 @@ async fn main() -> anyhow::Result<()> {
 
 /// One run of wrk, and the CPU that it cost the subject's processes (user and system).
 async fn measure(subject: &Subject<'_>, body: &Path, seconds: u32, connections: u32) -> anyhow::Result<Figures> {
-    let before: f64 = subject.processes.iter().map(|process| process.cpu_seconds()).sum();
+    let before: Vec<f64> = subject.processes.iter().map(|process| process.cpu_seconds()).collect();
     let output = tokio::process::Command::new("wrk")
         .args(["--threads", "1", "--connections", &connections.to_string(), "--duration", &format!("{seconds}s")])
         .args(["--timeout", "10s", "--script"])
@@ -116,7 +117,8 @@ async fn measure(subject: &Subject<'_>, body: &Path, seconds: u32, connections: 
         .output()
         .await
         .context("wrk")?;
-    let after: f64 = subject.processes.iter().map(|process| process.cpu_seconds()).sum();
+    let used = subject.processes.iter().zip(&before).map(|(process, before)| process.cpu_seconds() - before);
+    let used: Vec<f64> = used.collect();
     let said = String::from_utf8_lossy(&output.stdout);
     let line = said.lines().rfind(|line| line.starts_with('{')).with_context(|| format!("wrk said: {said}"))?;
     let load: Load = serde_json::from_str(line)?;
@@ -125,7 +127,8 @@ async fn measure(subject: &Subject<'_>, body: &Path, seconds: u32, connections: 
         subject: subject.name,
         requests: load.requests,
         requests_per_second: load.requests as f64 / load.seconds,
-        cpu_us_per_request: (after - before) * 1e6 / load.requests as f64,
+        cpu_us_per_request: used.iter().sum::<f64>() * 1e6 / load.requests as f64,
+        service_us_per_request: used.get(1).copied().unwrap_or_default() * 1e6 / load.requests as f64,
         p50_us: load.p50_us,
         p99_us: load.p99_us,
     })
@@ -139,17 +142,21 @@ fn report(options: &Options, names: &[&'static str], rounds: &[Figures]) -> anyh
         values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
     };
     let bare = median(names[0], |figures| figures.cpu_us_per_request);
-    println!("{:<16} {:>10} {:>9} {:>9} {:>9} {:>7}", "", "CPU µs/req", "req/s", "p50 µs", "p99 µs", "ratio");
+    println!(
+        "{:<16} {:>10} {:>10} {:>9} {:>9} {:>9} {:>7}",
+        "", "CPU µs/req", "of service", "req/s", "p50 µs", "p99 µs", "ratio"
+    );
     let mut rows = Vec::new();
     for name in names {
         let cpu = median(name, |figures| figures.cpu_us_per_request);
+        let service = median(name, |figures| figures.service_us_per_request);
         let rate = median(name, |figures| figures.requests_per_second);
         let p50 = median(name, |figures| figures.p50_us as f64);
         let p99 = median(name, |figures| figures.p99_us as f64);
         let ratio = cpu / bare;
-        println!("{name:<16} {cpu:>10.0} {rate:>9.0} {p50:>9.0} {p99:>9.0} {ratio:>6.2}x");
+        println!("{name:<16} {cpu:>10.0} {service:>10.0} {rate:>9.0} {p50:>9.0} {p99:>9.0} {ratio:>6.2}x");
         rows.push(json!({
-            "subject": name, "cpuUsPerRequest": cpu, "requestsPerSecond": rate, "p50Us": p50, "p99Us": p99,
+            "subject": name, "cpuUsPerRequest": cpu, "serviceUsPerRequest": service, "requestsPerSecond": rate, "p50Us": p50, "p99Us": p99,
             "cpuRatioToBare": ratio,
         }));
     }

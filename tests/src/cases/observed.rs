@@ -41,7 +41,7 @@ pub struct Sent {
 pub struct Recorded {
     /// `allow` or `deny`.
     pub decision: String,
-    /// Code of the service's denial.
+    /// Code of the denial, the service's or the module's.
     pub code: String,
     /// Tenant.
     pub tenant: String,
@@ -133,9 +133,30 @@ impl Observed {
         serde_json::from_slice::<Value>(&self.body).unwrap_or_default()["error"].clone()
     }
 
-    /// Without what differs from one run to the next.
+    /// What differs from another observation beyond what differs from one run to the next, one line each.
     #[must_use]
-    pub fn settled(&self) -> Self {
+    pub fn unlike(&self, other: &Self) -> Vec<String> {
+        fn differ<T: PartialEq + std::fmt::Debug>(what: &str, one: &T, two: &T) -> Option<String> {
+            (one != two).then(|| format!("{what}:\n  {one:?}\n  {two:?}"))
+        }
+        let (one, two) = (self.settled(), other.settled());
+        let text = |body: &[u8]| String::from_utf8_lossy(body).into_owned();
+        let sent = |seen: &Self| seen.sent.clone().map(|sent| (sent.path, sent.headers, text(&sent.body)));
+        [
+            differ("status", &one.status, &two.status),
+            differ("fields", &one.headers, &two.headers),
+            differ("body", &text(&one.body), &text(&two.body)),
+            differ("sent", &sent(&one), &sent(&two)),
+            differ("recorded", &one.recorded, &two.recorded),
+            differ("charged", &one.charged, &two.charged),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    /// Without what differs from one run to the next.
+    fn settled(&self) -> Self {
         let id = self.headers.iter().find(|(name, _)| name == "x-request-id").map(|(_, id)| id.clone());
         let body = match (std::str::from_utf8(&self.body), id) {
             (Ok(text), Some(id)) => text.replace(&id, "ID").into_bytes(),

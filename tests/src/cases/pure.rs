@@ -141,6 +141,9 @@ impl Pure {
         let seen = Observed { sent: Some(sent), recorded: recorded(allow), ..Observed::default() };
         let Some(answer) = &exchange.upstream else { return seen };
         let (mut seen, denial) = answered(answer, &held, &mut accounting, seen);
+        if let Some(denial) = &denial {
+            denial.code.row().code.clone_into(&mut seen.recorded.code);
+        }
         // room 8
         let end = StreamEnd {
             code_details: if denial.is_none() { "via_upstream".into() } else { String::new() },
@@ -285,7 +288,9 @@ fn key(policies: &mut Policies, keys: &mut HashMap<String, KeyRecord>, tenant: &
             _ => panic!("no key has {option:?}"),
         }
     }
-    policies.add(document("ApiKey", &made.id, &spec));
+    let mut document = document("ApiKey", &made.id, &spec);
+    document["metadata"]["namespace"] = json!(tenant);
+    policies.add(document);
     let tenant = TenantName::parse(tenant).expect("a tenant's name");
     let record = KeyRecord { id: made.id.clone(), tenant, hash: made.hash, created_at: now, revoked_at: None };
     keys.insert(made.id, record);

@@ -11,8 +11,8 @@ use tokio::time::timeout;
 
 use super::{Answer, PATIENCE, fields};
 
-/// A connection.
-#[derive(Debug)]
+/// A connection; a clone is another user of the same one.
+#[derive(Clone, Debug)]
 pub struct H2 {
     sender: SendRequest<Bytes>,
     authority: String,

@@ -24,11 +24,20 @@ pub struct Builder {
     fake: Option<Word>,
     keys: bool,
     record: bool,
+    state: Option<PathBuf>,
 }
 
 impl Default for Builder {
     fn default() -> Self {
-        Self { policies: Policies::standard(), concurrency: 1, edits: Vec::new(), fake: None, keys: true, record: true }
+        Self {
+            policies: Policies::standard(),
+            concurrency: 1,
+            edits: Vec::new(),
+            fake: None,
+            keys: true,
+            record: true,
+            state: None,
+        }
     }
 }
 
@@ -76,6 +85,13 @@ impl Builder {
         self
     }
 
+    /// Puts the state file elsewhere than beside everything else.
+    #[must_use]
+    pub fn state(mut self, file: &Path) -> Self {
+        self.state = Some(file.into());
+        self
+    }
+
     /// Starts everything and waits until it is ready.
     ///
     /// # Panics
@@ -87,7 +103,10 @@ impl Builder {
 
         let (service, fake) = match self.fake {
             Some(word) => (None, Some(FakeService::spawn(word))),
-            None => (Some(Service::start(directory.path(), &self.policies).await), None),
+            None => {
+                let state = self.state.unwrap_or_else(|| directory.path().join("state.db"));
+                (Some(Service::start(directory.path(), &self.policies, &state).await), None)
+            }
         };
         let proxies = match (&service, &fake) {
             (Some(service), _) => service.proxies(),

@@ -16,6 +16,7 @@ use crate::{client, eventually};
 #[derive(Debug)]
 pub struct Service {
     directory: PathBuf,
+    state: PathBuf,
     http: u16,
     process: Process,
 }
@@ -36,13 +37,26 @@ impl Service {
     ///
     /// # Panics
     /// It does not get ready within ten seconds.
-    pub(super) async fn start(directory: &Path, policies: &Policies) -> Self {
+    pub(super) async fn start(directory: &Path, policies: &Policies, state: &Path) -> Self {
         policies.write(&directory.join("policies")).expect("the policies are written");
+        Self::start_with(directory, state, free_port(), false).await
+    }
+
+    /// Starts it on a directory that holds `policies`, with a new key-encryption key, its HTTP on this port. `apart`: in a
+    /// session of its own.
+    ///
+    /// # Panics
+    /// It does not get ready within ten seconds.
+    pub async fn start_on(directory: &Path, http: u16, apart: bool) -> Self {
+        Self::start_with(directory, &directory.join("state.db"), http, apart).await
+    }
+
+    async fn start_with(directory: &Path, state: &Path, http: u16, apart: bool) -> Self {
         let kek = directory.join("kek");
         std::fs::write(&kek, crate::mint::random()).expect("the key-encryption key is written");
         std::fs::set_permissions(&kek, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("its mode");
-        let (process, http) = launch(directory).await;
-        let service = Self { directory: directory.into(), http, process };
+        let process = launch(directory, state, http, apart).await;
+        let service = Self { directory: directory.into(), state: state.into(), http, process };
         service.ready().await;
         service
     }
@@ -53,7 +67,8 @@ impl Service {
     /// It still runs, or the new one does not get ready.
     pub async fn restart(&mut self) {
         assert!(!self.process.running(), "the service still runs");
-        (self.process, self.http) = launch(&self.directory).await;
+        self.http = free_port();
+        self.process = launch(&self.directory, &self.state, self.http, false).await;
         self.ready().await;
     }
 
@@ -72,6 +87,11 @@ impl Service {
         &self.process
     }
 
+    /// Lets it go on when its owner ends, if it was started apart.
+    pub fn leave(self) {
+        self.process.leave();
+    }
+
     /// The proxies' socket.
     #[must_use]
     pub fn proxies(&self) -> PathBuf {
@@ -87,7 +107,7 @@ impl Service {
     /// The state file.
     #[must_use]
     pub fn state(&self) -> PathBuf {
-        self.directory.join("state.db")
+        self.state.clone()
     }
 
     /// A page of its HTTP port.
@@ -171,20 +191,77 @@ impl Service {
         tenants.find(|one| one["tenant"] == tenant).unwrap_or_else(|| panic!("no `{tenant}` in {usage}")).clone()
     }
 
-    fn admin(&self) -> String {
+    /// The audit lines of one request, oldest first.
+    ///
+    /// # Panics
+    /// The service does not answer.
+    pub async fn lines(&self, request_id: &str) -> Vec<Value> {
+        let all = self.audit().await;
+        all.into_iter().filter(|line| line["requestId"] == request_id).collect()
+    }
+
+    /// The one audit line of a granted request, once it is settled.
+    ///
+    /// # Panics
+    /// It is not settled within ten seconds, or has more than one line.
+    pub async fn settled(&self, request_id: &str) -> Value {
+        eventually(&format!("the settlement of {request_id}"), async || {
+            let mut lines = self.lines(request_id).await;
+            assert!(lines.len() <= 1, "one request, one line: {lines:#?}");
+            lines.pop().filter(|line| line["settledAt"].is_string())
+        })
+        .await
+    }
+
+    /// What is left of one of a tenant's limits.
+    ///
+    /// # Panics
+    /// It has no such limit.
+    pub async fn left(&self, tenant: &str, limit: &str) -> u64 {
+        let usage = self.usage(tenant).await;
+        let found = usage["limits"].as_array().into_iter().flatten().find(|one| one["name"] == limit);
+        found.and_then(|one| one["left"].as_u64()).unwrap_or_else(|| panic!("no `{limit}` in {usage}"))
+    }
+
+    /// One number of the state file, read beside the service: what is durable, whoever lives.
+    ///
+    /// # Panics
+    /// The file or the query is not good.
+    #[must_use]
+    pub fn number(&self, sql: &str) -> i64 {
+        let file = rusqlite::Connection::open_with_flags(self.state(), rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY);
+        file.and_then(|file| file.query_row(sql, (), |row| row.get(0))).unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    /// Texts of the state file, one a row.
+    ///
+    /// # Panics
+    /// The file or the query is not good.
+    #[must_use]
+    pub fn texts(&self, sql: &str) -> Vec<String> {
+        let read = || -> rusqlite::Result<Vec<String>> {
+            let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+            let file = rusqlite::Connection::open_with_flags(self.state(), flags)?;
+            file.prepare(sql)?.query_map((), |row| row.get(0))?.collect()
+        };
+        read().unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    /// Address of its admin socket, as `BULKHEAD_ADMIN` takes it.
+    #[must_use]
+    pub fn admin(&self) -> String {
         format!("unix:{}", self.directory.join("admin.sock").display())
     }
 }
 
-async fn launch(directory: &Path) -> (Process, u16) {
-    let http = free_port();
+async fn launch(directory: &Path, state: &Path, http: u16, apart: bool) -> Process {
     let at = |name: &str| directory.join(name).display().to_string();
     let arguments = [
         "serve".into(),
         "--policies".into(),
         at("policies"),
         "--state".into(),
-        at("state.db"),
+        state.display().to_string(),
         "--kek-file".into(),
         at("kek"),
         "--proxies".into(),
@@ -194,5 +271,9 @@ async fn launch(directory: &Path) -> (Process, u16) {
         "--http".into(),
         format!("127.0.0.1:{http}"),
     ];
-    (Process::start("bulkhead", &bulkhead_binary(), &arguments, &directory.join("bulkhead.log")).await, http)
+    let (program, log) = (bulkhead_binary(), directory.join("bulkhead.log"));
+    match apart {
+        true => Process::start_apart("bulkhead", &program, &arguments, &log).await,
+        false => Process::start("bulkhead", &program, &arguments, &log).await,
+    }
 }

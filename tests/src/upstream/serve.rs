@@ -76,7 +76,7 @@ async fn serve(state: Arc<State>, connection: u64, request: Request<Incoming>) -
     } else if let Some(name) = path.strip_prefix("/v1/models/").filter(|_| head.method == "GET") {
         answer::model_of(&state.models, name)
     } else if head.method == "POST" && path.ends_with("/chat/completions") {
-        chat(&standing, &body, connection, &mut directives)
+        chat(&state, &standing, &body, connection, &mut directives)
     } else {
         let message = format!("Unknown request URL: {} {path}. Please check the URL for typos.", head.method);
         answer::error(404, "unknown_url", &message)
@@ -86,6 +86,9 @@ async fn serve(state: Arc<State>, connection: u64, request: Request<Incoming>) -
         Some(Hold::For(time)) => tokio::time::sleep(time).await,
         Some(Hold::Released) => state.wait_for_release().await,
         Some(Hold::Hang) => std::future::pending().await,
+    }
+    if directives.drop {
+        return Err(io::Error::other("dropped"));
     }
     Ok(respond(state, ticket, answer, directives))
 }
@@ -127,7 +130,7 @@ async fn receive(state: &State, ticket: Ticket, mut body: Incoming) -> io::Resul
     Ok(whole)
 }
 
-fn chat(standing: &str, body: &[u8], id: u64, directives: &mut Directives) -> Answer {
+fn chat(state: &State, standing: &str, body: &[u8], id: u64, directives: &mut Directives) -> Answer {
     let Ok(request) = serde_json::from_slice::<Value>(body) else {
         return answer::error(400, "", "We could not parse the JSON body of your request.");
     };
@@ -140,6 +143,15 @@ fn chat(standing: &str, body: &[u8], id: u64, directives: &mut Directives) -> An
             _ => "",
         };
         return answer::error(status, code, "The model answers with the status that was asked for.");
+    }
+    if let Some(name) = &directives.answer {
+        let kept = state.answers.lock().unwrap().get(name).cloned();
+        let missing = || answer::error(500, "", "No answer of that name is kept.");
+        return kept.map_or_else(missing, |(content_type, body)| Answer {
+            status: 200,
+            content_type,
+            pieces: vec![body],
+        });
     }
     if !request["model"].is_string() {
         return answer::error(400, "", "you must provide a model parameter");
@@ -178,7 +190,10 @@ fn respond(state: Arc<State>, ticket: Ticket, answer: Answer, directives: Direct
         response = response.header("content-encoding", "gzip");
         pieces = vec![gzip(&pieces.concat()).into()];
     }
-    if !stream {
+    if directives.empty {
+        pieces.clear();
+    }
+    if !stream || directives.counted {
         response = response.header("content-length", pieces.iter().map(Bytes::len).sum::<usize>());
     }
     if let Some(size) = directives.split {

@@ -24,6 +24,37 @@ pub(in crate::store) fn insert_reported(
     insert_row(db, record, Some((worker, sequence)))
 }
 
+/// A refusal that a worker reports. Where the service had decided the same request, and its answer came too late, that
+/// line is completed: one request, one line. A repeat is ignored.
+pub(in crate::store) fn report_refusal(
+    db: &Connection,
+    record: &AuditRecord,
+    worker: &[u8; 16],
+    sequence: i64,
+) -> Result<(), WriteError> {
+    let known = "SELECT count(*) FROM audit WHERE worker = ?1 AND sequence = ?2";
+    if db.prepare_cached(known)?.query_row(params![worker, sequence], |row| row.get::<_, i64>(0))? > 0 {
+        return Ok(());
+    }
+    let sql = "UPDATE audit SET decision = ?4, code = ?5, status = ?6, worker = ?7, sequence = ?8,
+        detail = CASE code WHEN '' THEN ?9 ELSE ?9 || ', decided too late: ' || code END
+        WHERE seq = (SELECT seq FROM audit WHERE request_id = ?1 AND request_id <> '' AND proxy = ?2
+        AND decision IN ('allow', 'deny', 'undone') AND worker IS NULL AND settled_ms IS NULL
+        AND abs(at_ms - ?3) <= 60000 ORDER BY seq DESC LIMIT 1)";
+    let completed = db.prepare_cached(sql)?.execute(params![
+        cut(&record.request_id, 128),
+        cut(&record.proxy, 128),
+        int(record.at_ms),
+        record.decision.name(),
+        cut(&record.code, 64),
+        record.status,
+        worker,
+        sequence,
+        cut(&record.detail, 256),
+    ])?;
+    if completed == 0 { insert_reported(db, record, worker, sequence) } else { Ok(()) }
+}
+
 fn insert_row(db: &Connection, record: &AuditRecord, report: Option<(&[u8; 16], i64)>) -> Result<(), WriteError> {
     let sql = "INSERT INTO audit (at_ms, request_id, tenant, principal, key_id, credential, policy_version, decision,
         code, status, method, path, model, provider, region, proxy, detail, grant_id, worker, sequence,

@@ -114,6 +114,38 @@ fn refusals_that_are_reported_again_are_one_line() {
 }
 
 #[test]
+fn a_decision_that_came_too_late_and_the_refusal_of_the_same_request_are_one_line() {
+    let bench = Bench::new();
+    let (store, _) = bench.open();
+    (1..=3).for_each(|n| write(&store, admit(n)).unwrap());
+    write(&store, Command::Decision(Box::new(deny(4, "insufficient_quota")), None)).unwrap();
+    write(&store, settle(3, 10)).unwrap();
+    write(&store, Command::Undo { grant_id: id(1), answered: false }).unwrap();
+    let refusals = (1..=5).map(|n| Refusal {
+        sequence: n,
+        at_ms: NOON + 300,
+        request_id: format!("r-{n}"),
+        status: 503,
+        details: "ext_authz_error".into(),
+        code: "service_unavailable".into(),
+    });
+    let (proxy, refusals) = ("edge-1".to_owned(), refusals.collect());
+    let report = Command::Refusals { proxy, worker: [1; 16], refusals, lost: None, at_ms: NOON + 500 };
+    (0..2).for_each(|_| write(&store, report.clone()).unwrap());
+    write(&store, Command::Undo { grant_id: id(2), answered: true }).unwrap();
+
+    let lines = store.reader().unwrap().audit_last(99).unwrap();
+    let told: Vec<_> =
+        lines.iter().map(|l| (l.record.request_id.as_str(), l.record.decision, l.record.status)).collect();
+    let refused = |id| (id, Decision::Refused, 503);
+    // the third was settled, so that the report is of another request; the fifth is not known
+    let third = ("r-3", Decision::Allow, 200);
+    assert_eq!(told, [refused("r-1"), refused("r-2"), third, refused("r-4"), refused("r-3"), refused("r-5")]);
+    assert_eq!(lines[0].record.tenant, "acme");
+    assert_eq!(lines[3].record.detail, "ext_authz_error, decided too late: insufficient_quota");
+}
+
+#[test]
 fn usage_is_told_per_tenant() {
     let bench = Bench::new();
     let (store, _) = bench.open();
