@@ -43,10 +43,22 @@ fn another_proxy_neither_arms_nor_undoes() {
 fn a_young_reservation_is_not_undone_however_often_workers_report() {
     let bench = Bench::new(vec![daily(100)]);
     bench.reserve(NOON, 1, cost(50)).unwrap();
-    for n in 0..9 {
+    for n in 0..=10 {
         assert_eq!(bench.ledger.sync(PROXY, A, after(n * 100), &[]).undone, []);
     }
-    assert_eq!(bench.ledger.sync(PROXY, A, after(1000), &[]).undone, [id(1)]);
+    assert_eq!(bench.ledger.sync(PROXY, A, after(1001), &[]).undone, [id(1)]);
+}
+
+#[test]
+fn a_report_that_was_made_early_and_heard_late_says_nothing() {
+    let bench = Bench::new(vec![daily(100)]);
+    bench.ledger.sync(PROXY, A, NOON, &[]);
+    bench.reserve(after(1), 1, cost(50)).unwrap();
+    assert_eq!(bench.ledger.sync(PROXY, A, after(20), &[]).undone, []);
+    // made at 21, before the answer came to the worker, and two seconds under way
+    assert_eq!(bench.ledger.sync(PROXY, A, after(2000), &[]).undone, []);
+    assert_eq!(bench.ledger.sync(PROXY, A, after(2010), &[id(1)]), Synced::default());
+    assert_eq!(bench.left(after(2010)), [50]);
 }
 
 #[test]
