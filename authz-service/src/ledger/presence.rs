@@ -10,8 +10,9 @@ use super::{GrantId, Ledger, Now};
 /// A worker that has not reported for this long is forgotten.
 const FORGET_WORKER_MS: u64 = 10_000;
 /// A report says nothing about a reservation unless it was made this long after it: the answer to the check may have been
-/// on its way. When it was made is not known, only that it was after the answer to the worker's report before.
-const YOUNG_MS: u64 = 1_000;
+/// on its way. When it was made is not known, only that it was after the answer to the worker's report before. Longer than
+/// a report may take (2 s) and the time to the next one: a worker that has never reported is not known to be waited for.
+const YOUNG_MS: u64 = 3_000;
 /// Undone reservations that are remembered, in case that they are settled after all.
 const MOST_UNDONE: usize = 100_000;
 
