@@ -72,9 +72,26 @@ install_openai() {
     install_python3 && install_venv "$dir" "openai==$OPENAI_VERSION" && echo "$dir/bin/python"
 }
 
+# Finds Rust, also where rustup's environment was not sourced; the workspace's version or newer.
+install_rust() {
+    local wanted have
+    wanted="$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$(dirname "${BASH_SOURCE[0]}")/../Cargo.toml")"
+    command -v cargo >/dev/null || PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
+    have="$(rustc --version 2>/dev/null | cut -d ' ' -f 2)" || true
+    if [ -z "$have" ] || ! command -v cargo >/dev/null; then
+        install_say "Rust is missing. $wanted or newer, from https://rustup.rs:"
+    elif [ "$(printf '%s\n' "$wanted" "$have" | sort -V | head -n 1)" != "$wanted" ]; then
+        install_say "Rust is $have, $wanted is needed. With rustup: rustup update stable; without, from https://rustup.rs:"
+    else
+        return 0
+    fi
+    install_say "  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal"
+    return 1
+}
+
 install_everything() {
     install_packages gcc libc6-dev curl ca-certificates wrk nghttp2-client || return 1
-    command -v cargo >/dev/null || { install_say "Rust is missing: https://rustup.rs, 1.95 or newer"; return 1; }
+    install_rust || return 1
     install_envoy "$ENVOY_VERSION" && install_envoy "$ENVOY_OLDEST" && install_openai
 }
 

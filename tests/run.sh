@@ -25,6 +25,7 @@ export CARGO_TARGET_DIR CARGO_TERM_PROGRESS_WHEN=never
 export BULKHEAD_WASM="$CARGO_TARGET_DIR/bulkhead.wasm"
 ulimit -n "$(ulimit -Hn)" 2>/dev/null || true
 
+install_quietly() { install_everything >/dev/null; }
 usage() { sed -n '2,16s/^# \{0,1\}//p' "$0"; }
 
 # step WHAT COMMAND...: runs it and says how long it took.
@@ -58,16 +59,19 @@ suite_wasm() { step "bulkhead.wasm" ./wasm-build.sh; }
 
 # The integration binary, filtered, on one Envoy.
 walk() {
-    local what="$1" version="$2" filter="${3:-}" envoy
+    local what="$1" version="$2" filter="${3:-}" envoy cases
     envoy="${ENVOY:-$(install_envoy "$version")}"
     PYTHON_OPENAI="$(install_openai)"
     export PYTHON_OPENAI
     build
-    suite_wasm
-    if [ -n "$filter" ] && ! cargo test --quiet --locked --test walk -- --list "$filter" | grep -q ': test$'; then
-        printf 'no suite and no case is named `%s`; suites: %s bench\n' "$filter" "${SUITES[*]}" >&2
-        exit 2
+    if [ -n "$filter" ]; then
+        cases="$(cargo test --quiet --locked --test walk -- --list "$filter")"
+        case "$cases" in *": test"*) ;; *)
+            printf 'no suite and no case is named `%s`; suites: %s bench\n' "$filter" "${SUITES[*]}" >&2
+            exit 2 ;;
+        esac
     fi
+    suite_wasm
     step "$what" env ENVOY="$envoy" cargo test --locked --test walk -- \
         --test-threads "${BULKHEAD_TEST_THREADS:-4}" ${filter:+"$filter"}
 }
@@ -89,7 +93,7 @@ done
 [ ${#names[@]} -eq 0 ] && names=("${SUITES[@]}")
 
 began=$SECONDS
-step "what the tests need" install_everything
+step "what the tests need" install_quietly
 for name in "${names[@]}"; do
     if declare -F "suite_$name" >/dev/null; then
         "suite_$name"

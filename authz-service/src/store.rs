@@ -48,7 +48,12 @@ pub struct StoreOptions {
     pub queue: usize,
     /// Asked before each commit; the way for tests to see a disk fail or dawdle.
     pub fault: Arc<dyn Fn() -> Fault + Send + Sync>,
+    /// Told after each commit, successful or not.
+    pub observe: Observe,
 }
+
+/// Hears of commits: how many commands each held, and how long it took.
+pub type Observe = Arc<dyn Fn(usize, Duration) + Send + Sync>;
 
 /// What happens to the next commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +116,13 @@ impl Store {
         let restored = restored::read(&connection)?;
         let (jobs, queue) = mpsc::channel(options.queue.max(1));
         let totals = Arc::new(writer::Totals::default());
-        let writer = writer::Writer { connection, lock, fault: options.fault, totals: Arc::clone(&totals) };
+        let writer = writer::Writer {
+            connection,
+            lock,
+            fault: options.fault,
+            observe: options.observe,
+            totals: Arc::clone(&totals),
+        };
         let thread = std::thread::Builder::new().name("store".into()).spawn(move || writer.run(queue));
         let thread = thread.map_err(|error| StoreError::Io { path: path.to_owned(), error })?;
         Ok((Self { jobs: Some(jobs), thread: Some(thread), totals, path: path.to_owned() }, restored))
@@ -175,7 +186,7 @@ impl Future for Receipt {
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { queue: 4096, fault: Arc::new(|| Fault::None) }
+        Self { queue: 4096, fault: Arc::new(|| Fault::None), observe: Arc::new(|_, _| {}) }
     }
 }
 

@@ -18,7 +18,7 @@ targets=("$@")
 out="${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/bulkhead/target}/fuzz"
 host="$(rustc -vV | sed -n 's/^host: //p')"
 coverage=(-level=4 -inline-8bit-counters -pc-table -trace-compares)
-flags="-Cpasses=sancov-module -Cdebuginfo=line-tables-only"
+flags="-Cpasses=sancov-module"
 for option in "${coverage[@]}"; do flags+=" -Cllvm-args=-sanitizer-coverage$option"; done
 
 build=()

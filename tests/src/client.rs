@@ -2,6 +2,7 @@
 
 mod h2;
 mod raw;
+mod volley;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use tokio::time::timeout;
 
 pub use h2::{H2, Part};
 pub use raw::{Raw, RawAnswer};
+pub use volley::{Shot, volley};
 
 /// No answer takes longer in any test but those that say so themselves.
 pub const PATIENCE: Duration = Duration::from_secs(30);

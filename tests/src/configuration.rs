@@ -38,11 +38,20 @@ pub fn portable() -> String {
 /// A place does not stand in the text exactly once.
 #[must_use]
 pub fn placed(text: &str, places: &Places<'_>) -> String {
+    placed_on(text, places, 0, 0)
+}
+
+/// The text with its places: listeners on these ports.
+///
+/// # Panics
+/// A place does not stand in the text exactly once.
+#[must_use]
+pub fn placed_on(text: &str, places: &Places<'_>, gateway: u16, admin: u16) -> String {
     let port = |old: u16, new: u16| (format!("port_value: {old}}}"), format!("port_value: {new}}}"));
     let path = |key: &str, old: &str, new: &Path| (format!("{key}: {old}"), format!("{key}: {}", new.display()));
     let replacements = [
-        port(10_000, 0),
-        port(9_901, 0),
+        port(10_000, gateway),
+        port(9_901, admin),
         port(8_001, places.upstream.port()),
         port(8_002, places.upstream_2.port()),
         path("path", "/run/bulkhead/proxies.sock", places.proxies),

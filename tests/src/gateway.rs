@@ -1,6 +1,7 @@
 //! A whole gateway for one test: upstreams, service, Envoy, on ports and in directories of their own.
 
 mod ask;
+mod books;
 mod builder;
 mod service;
 
@@ -12,7 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 pub use ask::{CHAT, chat_body};
-pub use builder::{Builder, envoy_binary, wasm};
+pub use builder::{Builder, envoy_binary, start_envoy, wasm};
 pub use service::Service;
 
 use crate::client;

@@ -8,6 +8,8 @@
 //! assert_eq!(gateway.upstream.record()[0].header("x-bulkhead-tenant").as_deref(), Some("acme"));
 //! ```
 
+pub mod books;
+pub mod cases;
 pub mod client;
 pub mod configuration;
 pub mod fake_service;

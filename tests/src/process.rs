@@ -21,7 +21,7 @@ pub struct Process {
     child: Mutex<Child>,
 }
 
-/// A signal by the name that kill(1) knows.
+/// A signal by the name that POSIX gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     /// Read the configuration again.
@@ -42,15 +42,44 @@ impl Process {
     /// # Panics
     /// It cannot be started.
     pub async fn start(name: &'static str, program: &Path, arguments: &[String], log: &Path) -> Self {
-        let out = File::options().create(true).append(true).open(log).expect("a log file");
         // killed when the thread that started it ends: that must be one of the runtime's own, which end with the process
-        let mut command = tokio::process::Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--"]).arg(program).args(arguments).kill_on_drop(true);
+        Self::start_through(&["setpriv", "--pdeathsig", "KILL", "--"], name, program, arguments, log).await
+    }
+
+    /// Starts a program in a session of its own, so that it can be [left](Self::leave); dropping it kills it all the same.
+    ///
+    /// # Panics
+    /// It cannot be started.
+    pub async fn start_apart(name: &'static str, program: &Path, arguments: &[String], log: &Path) -> Self {
+        Self::start_through(&["setsid", "--"], name, program, arguments, log).await
+    }
+
+    async fn start_through(
+        wrapper: &[&str],
+        name: &'static str,
+        program: &Path,
+        arguments: &[String],
+        log: &Path,
+    ) -> Self {
+        let out = File::options().create(true).append(true).open(log).expect("a log file");
+        let mut command = tokio::process::Command::new(wrapper[0]);
+        command.args(&wrapper[1..]).arg(program).args(arguments).kill_on_drop(true);
         command.stdin(Stdio::null()).stdout(out.try_clone().expect("a log file")).stderr(out);
         let started = runtime().spawn(async move { command.spawn() }).await.expect("the runtime");
         let child = started.unwrap_or_else(|error| panic!("{name} cannot be started ({}): {error}", program.display()));
         let pid = child.id().expect("a process id");
         Self { name, log: log.into(), pid, child: Mutex::new(child) }
+    }
+
+    /// Lets it go on when its owner ends; only one that was started apart survives that.
+    pub fn leave(self) {
+        std::mem::forget(self);
+    }
+
+    /// What its owner calls it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.name
     }
 
     /// Its process id.
@@ -72,7 +101,8 @@ impl Process {
             Signal::Cont => "CONT",
         };
         assert!(self.running(), "{} is gone:\n{}", self.name, self.tail());
-        let sent = Command::new("kill").args(["-s", name, &self.pid.to_string()]).status().expect("kill");
+        // the shell's own kill: a bare Debian has no other
+        let sent = Command::new("sh").args(["-c", &format!("kill -s {name} {}", self.pid)]).status().expect("a shell");
         assert!(sent.success(), "{} got no SIG{name}", self.name);
     }
 
@@ -100,7 +130,21 @@ impl Process {
     #[must_use]
     pub fn tail(&self) -> String {
         let end = read_tail(&self.log).unwrap_or_else(|error| error.to_string());
-        format!("---- end of {} ({})\n{end}----", self.name, self.log.display())
+        let state = self.child.lock().unwrap().try_wait();
+        let state = state.ok().flatten().map_or_else(|| "runs".into(), |status| status.to_string());
+        format!("---- end of {} ({state}, {})\n{end}----", self.name, self.log.display())
+    }
+
+    /// CPU that it has used, user and system, in seconds (proc(5): clock ticks of a hundredth).
+    ///
+    /// # Panics
+    /// The process is gone.
+    #[must_use]
+    pub fn cpu_seconds(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).expect("the process");
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks = |index: usize| fields.get(index).and_then(|text| text.parse::<u64>().ok()).expect("a number");
+        (ticks(11) + ticks(12)) as f64 / 100.0
     }
 
     /// Memory that it holds, in bytes.

@@ -8,6 +8,7 @@ mod control;
 mod directives;
 mod gzip;
 mod record;
+mod scripted;
 mod serve;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use tokio::task::JoinHandle;
 
 pub use directives::{Cut, Directives, Hold};
 pub use record::{Record, Seen};
+pub use scripted::Scripted;
 
 /// A running upstream; dropping it closes its ports and connections.
 #[derive(Debug)]
@@ -38,6 +40,7 @@ pub struct Upstream {
 struct State {
     record: Record,
     behaviour: std::sync::Mutex<String>,
+    script: std::sync::Mutex<Option<Scripted>>,
     /// Counts releases; a held request waits for the next.
     releases: watch::Sender<u64>,
     held: AtomicUsize,
@@ -77,6 +80,7 @@ pub async fn spawn(options: Options) -> std::io::Result<Upstream> {
     let state = Arc::new(State {
         record: Record::new(options.record),
         behaviour: std::sync::Mutex::default(),
+        script: std::sync::Mutex::default(),
         releases: watch::Sender::new(0),
         held: AtomicUsize::new(0),
         models: options.models,
@@ -126,6 +130,11 @@ impl Upstream {
     /// Directives for every request from now on; those in a request's own message come after and win.
     pub fn behave(&self, directives: &str) {
         self.state.behave(directives);
+    }
+
+    /// Answers every request with this from now on, or by directives again.
+    pub fn script(&self, script: Option<Scripted>) {
+        *self.state.script.lock().unwrap() = script;
     }
 
     /// Keeps bytes to be answered, with status 200, to whoever says `[answer=NAME]`.

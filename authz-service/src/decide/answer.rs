@@ -6,8 +6,8 @@ use gateway_core::wire;
 
 use super::{Allow, Arrival, Caller, Facts, limits};
 use crate::identity::Identity;
-use crate::ledger::LimitState;
-use crate::registry::{Model, Permits, Provider, Registry, Tenant};
+use crate::ledger::{LimitState, amount_of};
+use crate::registry::{Model, Permits, Provider, Refill, Registry, Tenant};
 
 /// A grant's request must have started upstream this long after the grant reached the module, in milliseconds.
 const LIFETIME_MS: u32 = 5_000;
@@ -34,8 +34,18 @@ pub(super) fn chat(
         hide_usage: admission.hide_usage,
         reserved: Some(admission.reserved),
         edits: Some(admission.edits),
+        settle_at_once: states.iter().any(|state| is_short(state, &admission.reserved)),
         answer_headers,
         ..grant(arrival, caller.identity, caller.tenant, registry)
+    }
+}
+
+/// Whether the next request may be waiting for what this one gives back.
+fn is_short(state: &LimitState, reserved: &gate::Cost) -> bool {
+    match state.refill {
+        Refill::InFlight => state.left <= (state.amount / 8).max(4),
+        Refill::Window(_) => state.left < amount_of(reserved, state.counts),
+        Refill::Rate(_) => false,
     }
 }
 

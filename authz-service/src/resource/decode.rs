@@ -8,7 +8,6 @@ use std::fmt;
 
 use serde::de::value::StrDeserializer;
 use serde::de::{self, DeserializeOwned, Deserializer, Expected, IntoDeserializer as _, Unexpected, Visitor};
-use serde_saphyr::Spanned;
 
 use self::access::{Entries, Fields, Placed};
 use super::field::AT;
@@ -110,22 +109,31 @@ impl<'de> Reader<'de> {
         Self { node, ..self }
     }
 
-    /// Notes the unknown fields of a mapping; returns what they were probably meant to be.
-    fn report_unknown(&self, entries: &[Entry], known: &'static [&'static str]) -> Vec<&'static str> {
-        let unknown = entries.iter().map(|(key, _)| key).filter(|key| !known.contains(&key.value.as_str()));
-        let report = |key: &Spanned<String>| {
+    /// Notes the unknown fields of a mapping; returns the known ones that they were probably meant to be, by place of the
+    /// key, so that the rest is checked as if they had been spelled right.
+    fn report_unknown(&self, entries: &[Entry], known: &'static [&'static str]) -> Vec<(Place, &'static str)> {
+        let mut meant: Vec<(Place, &'static str)> = Vec::new();
+        for (key, _) in entries.iter().filter(|(key, _)| !known.contains(&key.value.as_str())) {
+            let place = tree::place(self.file, key.referenced);
             let message = format!("unknown field `{}`{}", key.value, nearest(&key.value, known.iter().copied()));
-            self.problems.add(tree::place(self.file, key.referenced), message);
-            nearest_of(&key.value, known.iter().copied())
-        };
-        unknown.filter_map(report).collect()
+            self.problems.add(place, message);
+            let Some(name) = nearest_of(&key.value, known.iter().copied()) else { continue };
+            let taken =
+                entries.iter().any(|(key, _)| key.value == name) || meant.iter().any(|(_, other)| *other == name);
+            if !taken {
+                meant.push((place, name));
+            }
+        }
+        meant
     }
 
-    /// Whether a field is missing because its name was misspelled, or because it was bad in an earlier round.
-    fn explains(&self, missing: &'static str, entries: &[Entry], meant: &[&'static str]) -> bool {
+    /// Whether a field is missing because it was bad in an earlier round.
+    fn passed_over(&self, missing: &'static str, entries: &[Entry], meant: &[(Place, &'static str)]) -> bool {
         let bad = self.bad.borrow();
-        let passed = |(key, _): &Entry| key.value == missing && bad.contains(&tree::place(self.file, key.referenced));
-        meant.contains(&missing) || entries.iter().any(passed)
+        let named = entries.iter().filter(|(key, _)| key.value == missing);
+        let mut places = named.map(|(key, _)| tree::place(self.file, key.referenced));
+        places.any(|place| bad.contains(&place))
+            || meant.iter().any(|(place, name)| *name == missing && bad.contains(place))
     }
 }
 
@@ -159,9 +167,9 @@ impl<'de> Deserializer<'de> for Reader<'de> {
     ) -> Result<V::Value, Fault> {
         let Value::Map(entries) = &self.node.value else { return self.deserialize_any(visitor) };
         let meant = self.report_unknown(entries, known);
-        visitor.visit_map(Fields::new(self, entries, Some(known))).map_err(|mut fault| {
+        visitor.visit_map(Fields::new(self, entries, Some((known, &meant)))).map_err(|mut fault| {
             let missing = fault.missing.take();
-            fault.noted |= missing.is_some_and(|missing| self.explains(missing, entries, &meant));
+            fault.noted |= missing.is_some_and(|missing| self.passed_over(missing, entries, &meant));
             fault.at(self.place())
         })
     }

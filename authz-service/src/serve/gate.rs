@@ -62,8 +62,9 @@ async fn take(service: &Service, named: Option<&str>, report: &SyncRequest) -> R
     for id in synced.undone {
         service.submit(Command::Undo { grant_id: id, answered: true });
     }
-    for id in synced.reinstated {
-        service.submit(Command::Reinstate { grant_id: id });
+    let reinstated: Vec<_> = synced.reinstated.into_iter().map(|id| Command::Reinstate { grant_id: id }).collect();
+    if !reinstated.is_empty() {
+        service.write(Command::Batch(reinstated)).await.map_err(|error| Status::unavailable(error.to_string()))?;
     }
     Ok(())
 }

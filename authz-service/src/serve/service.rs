@@ -3,27 +3,30 @@
 //! The registry is swapped whole; keys and sealed provider keys are copies of what the state file holds, changed only
 //! after the state file has the change.
 
+mod running;
+mod start;
+
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use gateway_core::denial::{Code, Denial};
 use gateway_core::gate::{Grant, SignedGrant};
 use gateway_core::name::TenantName;
-use gateway_core::price::{ModelCost, Prices, PricesError, Terms};
+use gateway_core::price::PricesError;
 use gateway_core::wire;
 use prost::Message as _;
 
+use self::start::{first_set, key_record, own_key, terms_of};
 use super::metrics::{Metrics, Phase, Readiness};
-use crate::admin::operations::Running;
 use crate::cli::ServeOptions;
 use crate::decide::{self, Allow, Arrival, Decision, Deny, Grounds};
-use crate::identity::api_key::{KeyHash, KeyRecord};
+use crate::identity::api_key::KeyRecord;
 use crate::ledger::{BadKey, GrantId, Ledger, Now, Reservation};
 use crate::registry::Registry;
-use crate::resource::{self, BadSources, Loaded, Problem, Sources};
-use crate::store::{self, AuditRecord, Command, KeyRow, Reader, Restored, Store, StoreError, VaultRow, WriteError};
+use crate::resource::{self, BadSources, Problem, Sources};
+use crate::store::{self, AuditRecord, Command, Reader, Store, StoreError, StoreOptions, WriteError};
 use crate::vault::{self, GrantKey, Kek, KekError, RandomError, Sealed, Secret};
 
 /// Why the service does not start.
@@ -86,8 +89,10 @@ impl Service {
     /// [`StartError`].
     pub fn start(options: &ServeOptions) -> Result<Arc<Self>, StartError> {
         let kek = Kek::from_file(&options.kek_file)?;
-        let (store, restored) = Store::open(&options.state)?;
         let metrics = Arc::new(Metrics::new());
+        let observed = Arc::clone(&metrics);
+        let observe = Arc::new(move |records, took| observed.committed(records, took));
+        let (store, restored) = Store::open_with(&options.state, StoreOptions { observe, ..StoreOptions::default() })?;
         let loaded = first_set(options, &restored, &metrics)?;
         let reader = Arc::new(store.reader()?);
         let grant_key = GrantKey::derive(&kek, restored.salt.expose());
@@ -321,65 +326,6 @@ impl Service {
     }
 }
 
-/// The resources to start with: those in the directory, else the last good set.
-fn first_set(options: &ServeOptions, restored: &Restored, metrics: &Metrics) -> Result<Loaded, StartError> {
-    let loaded = resource::load(&options.policies);
-    metrics.reloaded(loaded.is_ok());
-    let problems = match loaded {
-        Ok(loaded) => return Ok(loaded),
-        Err(problems) => problems,
-    };
-    let Some(kept) = &restored.sources else { return Err(StartError::Policies(problems)) };
-    tracing::error!(
-        version = kept.version,
-        problems = lines(&problems),
-        "the policies are refused, the last good set is taken"
-    );
-    let sources = Sources::from_bytes(&kept.bytes)
-        .map_err(|_| StoreError::Damaged("the last good set of resources cannot be read".to_owned()))?;
-    resource::from_sources(&sources, &options.policies).map_err(StartError::LastGood)
-}
-
-/// The terms of a reservation from before the restart. Where its model is gone, whoever settles it pays what was
-/// reserved.
-fn terms_of(registry: &Registry, reservation: &Reservation) -> Result<Terms, PricesError> {
-    let reserved = reservation.reserved;
-    let cost = match registry.models.get(reservation.model.as_str()) {
-        Some(model) => model.cost.clone(),
-        None => ModelCost::new(Prices {
-            gpu_ms_per_1k_input: 0,
-            gpu_ms_per_1k_output: 0,
-            gpu_ms_fixed: reserved.gpu_ms,
-            gpu_weight_permille: 1000,
-            micro_usd_per_1m_input: 0,
-            micro_usd_per_1m_cached_input: 0,
-            micro_usd_per_1m_output: 0,
-            micro_usd_fixed: reserved.micro_usd,
-            min_bytes_per_token: 1,
-            mean_bytes_per_token: 1,
-            media_tokens: None,
-        })?,
-    };
-    Ok(Terms { cost, reserved, input_estimate: reservation.input_estimate })
-}
-
-fn key_record(row: &KeyRow) -> Option<(String, KeyRecord)> {
-    let at = |ms: u64| i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-    let record = KeyRecord {
-        id: row.id.clone(),
-        tenant: TenantName::parse(&row.tenant).ok()?,
-        hash: KeyHash::from_bytes(row.hash),
-        created_at: at(row.created_ms)?,
-        revoked_at: row.revoked_ms.map(|ms| at(ms).unwrap_or(jiff::Timestamp::MIN)),
-    };
-    Some((row.id.clone(), record))
-}
-
-fn own_key(row: VaultRow) -> Option<((TenantName, String), OwnKey)> {
-    let tenant = TenantName::parse(&row.tenant).ok()?;
-    Some(((tenant, row.provider), OwnKey { key_id: row.key_id, version: row.version, sealed: row.sealed }))
-}
-
 /// The wall clock, for the ledger.
 pub(super) fn now() -> Now {
     Now { unix_ms: u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0) }
@@ -411,61 +357,5 @@ impl decide::OwnKeys for Service {
             tracing::error!(tenant = %tenant, provider, "a tenant's provider key cannot be opened");
             Denial::new(Code::Internal).detail("The stored key of this provider cannot be opened.")
         })
-    }
-}
-
-impl Running for Service {
-    fn registry(&self) -> Arc<Registry> {
-        self.registry.load_full()
-    }
-
-    fn policies(&self) -> &Path {
-        &self.policies
-    }
-
-    fn store(&self) -> &Store {
-        &self.store
-    }
-
-    fn reader(&self) -> Arc<Reader> {
-        Arc::clone(&self.reader)
-    }
-
-    fn ledger(&self) -> &Ledger {
-        &self.ledger
-    }
-
-    fn kek(&self) -> &Kek {
-        &self.kek
-    }
-
-    fn keys(&self) -> Vec<KeyRecord> {
-        self.keys.load().values().cloned().collect()
-    }
-
-    fn keep_key(&self, record: KeyRecord) {
-        self.keys.rcu(|keys| {
-            let mut keys = HashMap::clone(keys);
-            keys.insert(record.id.clone(), record.clone());
-            keys
-        });
-    }
-
-    fn provider_key_version(&self, tenant: &TenantName, provider: &str) -> u64 {
-        let keys = self.own_keys.load();
-        keys.get(&(tenant.clone(), provider.to_owned())).map_or(0, |own| own.version)
-    }
-
-    fn keep_provider_key(&self, row: VaultRow) {
-        let Some((name, own)) = own_key(row) else { return };
-        self.own_keys.rcu(|keys| {
-            let mut keys = HashMap::clone(keys);
-            keys.insert(name.clone(), own.clone());
-            keys
-        });
-    }
-
-    async fn reload(&self) -> Result<(), Vec<Problem>> {
-        Self::reload(self).await.map(drop)
     }
 }

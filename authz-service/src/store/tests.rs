@@ -130,7 +130,7 @@ impl Bench {
     pub(super) fn open_with(&self, queue: usize) -> (Store, Restored) {
         let fault = Arc::clone(&self.fault);
         let fault = Arc::new(move || *fault.lock().unwrap());
-        Store::open_with(&self.path(), StoreOptions { queue, fault }).unwrap()
+        Store::open_with(&self.path(), StoreOptions { queue, fault, ..StoreOptions::default() }).unwrap()
     }
 
     pub(super) fn fail(&self, fault: Fault) {

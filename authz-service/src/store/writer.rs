@@ -4,12 +4,13 @@
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use super::command::Command;
-use super::{Fault, WriteError, apply};
+use super::{Fault, Observe, WriteError, apply};
 
 /// Commands in one transaction, at most.
 const GROUP: usize = 512;
@@ -34,6 +35,7 @@ pub(super) struct Writer {
     /// Released when the thread ends, after the connection is closed.
     pub(super) lock: File,
     pub(super) fault: Arc<dyn Fn() -> Fault + Send + Sync>,
+    pub(super) observe: Observe,
     pub(super) totals: Arc<Totals>,
 }
 
@@ -44,8 +46,10 @@ impl Writer {
     pub(super) fn run(mut self, mut queue: mpsc::Receiver<Job>) {
         let mut group = Vec::with_capacity(GROUP);
         while queue.blocking_recv_many(&mut group, GROUP) > 0 {
+            let began = Instant::now();
             let answers = self.commit(&group).unwrap_or_else(|error| vec![Err(error); group.len()]);
             self.totals.commands.fetch_add(u64::try_from(group.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
+            (self.observe)(group.len(), began.elapsed());
             for (job, answer) in group.drain(..).zip(answers) {
                 // Who no longer waits does not need to know.
                 let _ = job.reply.send(answer);

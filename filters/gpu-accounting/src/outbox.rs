@@ -9,9 +9,9 @@ use std::collections::{BTreeSet, VecDeque};
 use gateway_core::gate::{Refusal, Settlement, SyncRequest};
 
 /// Greatest number of settlements kept, and of refusals.
-pub const QUEUE: usize = 4096;
+pub const QUEUE: usize = 8192;
 /// Greatest number of each sent in one report.
-pub const BATCH: usize = 256;
+pub const BATCH: usize = 512;
 /// Reports without news after which a worker goes quiet: the service needs two to see that a grant never arrived.
 const QUIET_AFTER: u32 = 10;
 /// A quiet worker still reports at every so many ticks.

@@ -116,6 +116,8 @@ pub(crate) fn of(end: &StreamEnd, seen: Seen) -> Outcome {
         Some(200..300) if seen.ended => Outcome::Answered,
         Some(200..300) if was_cut(end) => Outcome::Failed,
         Some(200..300) => Outcome::HungUp,
+        // before the answer's head: the model may have done all of its work by then
+        None if end.response_flags & CLIENT_GONE != 0 => Outcome::HungUp,
         // with another reason in its details the status is Envoy's own: a timeout, a reset, a limit
         Some(300..500) if answered || details.is_empty() || details.starts_with("downstream_") => Outcome::Refused,
         _ => Outcome::Failed,
@@ -200,9 +202,18 @@ mod tests {
         ] {
             assert_eq!(outcome(details, flags, status, true), Outcome::Failed, "{details}");
         }
-        for details in ["", "downstream_remote_disconnect", "http2.remote_reset", "stream_idle_timeout"] {
-            assert_eq!(of(&end(details, 1 << 14), SENT), Outcome::Failed, "{details}");
+        for details in ["", "stream_idle_timeout", "something_new"] {
+            assert_eq!(of(&end(details, 1 << 16), SENT), Outcome::Failed, "{details}");
         }
+    }
+
+    #[test]
+    fn who_hangs_up_before_the_head_has_hung_up() {
+        for (details, flags) in [("downstream_remote_disconnect", 1 << 14), ("http2.remote_reset", 1 << 28)] {
+            assert_eq!(of(&end(details, flags), SENT), Outcome::HungUp, "{details}");
+        }
+        let connecting = 1 << 5 | 1 << 14;
+        assert_eq!(of(&end("downstream_remote_disconnect", connecting), SENT), Outcome::NotSent);
     }
 
     #[test]

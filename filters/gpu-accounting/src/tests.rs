@@ -129,7 +129,7 @@ fn a_client_that_hangs_up_in_any_phase() {
         let settlement = settled(phase, 200, &hung_up());
         let want = match phase {
             Phase::Begun | Phase::RequestHeaders | Phase::RequestBody => Outcome::NotSent,
-            Phase::Sent => Outcome::Failed,
+            Phase::Sent => Outcome::HungUp,
             Phase::ResponseHeaders | Phase::ResponseBody | Phase::UsageSeen => Outcome::HungUp,
             Phase::Ended => Outcome::Answered,
         };

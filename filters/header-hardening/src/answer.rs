@@ -3,7 +3,7 @@
 use gateway_core::gate::Grant;
 use gateway_core::wire;
 
-use crate::{HeaderEdit, Plan};
+use crate::{HeaderEdit, NEVER_TRAILERS, Plan};
 
 /// Set on every answer, whatever the upstream said. Answers are one tenant's and never a page: no cache may keep them, no
 /// browser may render, frame or sniff them (OWASP REST Security Cheat Sheet; RFC 6797 for the last).
@@ -76,6 +76,16 @@ pub fn response_plan(grant: &Grant, present: &[&str]) -> Vec<HeaderEdit> {
     plan.edits()
 }
 
+/// Names of the answer's trailers to remove: a client may merge them into the headers (RFC 9110 §6.5.1), so what the
+/// upstream may not say there it may not say behind the body either, nor contradict what is said for it.
+#[must_use]
+pub fn answer_trailer_removals(names: &[&str]) -> Vec<String> {
+    let ours = |name: &str| {
+        name == wire::REQUEST_ID || NEVER_TRAILERS.contains(&name) || SET.iter().any(|(set, _)| *set == name)
+    };
+    names.iter().filter(|name| removed(name) || ours(name)).map(|name| (*name).to_owned()).collect()
+}
+
 fn removed(name: &str) -> bool {
     REMOVED.contains(&name) || REMOVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
@@ -94,6 +104,13 @@ fn settable(name: &str, value: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn trailers_say_no_more_than_headers_may() {
+        let refused = ["x-bulkhead-tenant", "set-cookie", "cache-control", "x-request-id", "content-length"];
+        assert_eq!(answer_trailer_removals(&refused), refused);
+        assert_eq!(answer_trailer_removals(&["grpc-status", "x-checked"]), [""; 0]);
+    }
 
     #[test]
     fn the_tables_are_lower_case_and_do_not_contradict_each_other() {

@@ -13,7 +13,7 @@ use gateway_core::gate::Grant;
 use gateway_core::headers::{CREDENTIAL_CARRIERS, remove_upstream};
 use gateway_core::wire;
 
-pub use answer::response_plan;
+pub use answer::{answer_trailer_removals, response_plan};
 
 /// One change of a header map.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,11 +49,35 @@ pub fn request_plan(grant: &Grant, grant_text: &str, present: &[&str]) -> Vec<He
     plan.edits()
 }
 
+/// What frames, routes or describes a message, and what the gateway has written or checked as a header: no upstream may
+/// find it a second time in the trailers (RFC 9110 §6.5.1).
+const NEVER_TRAILERS: &[&str] = &[
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-range",
+    "content-type",
+    "expect",
+    "host",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    wire::REQUEST_ID,
+];
+
 /// Names of request trailers to remove: an HTTP/2 upstream may merge them into the headers (RFC 9110 §6.5.1), so what the
-/// client may not say in a header it may not say in a trailer either.
+/// client may not say in a header it may not say in a trailer either. `_` counts as `-`: some servers read it so, and
+/// HTTP/2 lets it pass in trailers.
 #[must_use]
 pub fn trailer_removals(names: &[&str], claim_header: &str) -> Vec<String> {
-    let refused = |name: &str| remove_upstream(name) || name.eq_ignore_ascii_case(claim_header);
+    let refused = |name: &str| {
+        let name = name.replace('_', "-");
+        remove_upstream(&name) || NEVER_TRAILERS.contains(&name.as_str()) || name.eq_ignore_ascii_case(claim_header)
+    };
     names.iter().filter(|name| refused(name)).map(|name| (*name).to_owned()).collect()
 }
 

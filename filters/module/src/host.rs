@@ -47,7 +47,7 @@ pub(crate) fn response_code() -> Option<u32> {
     u32::try_from(u64::from_le_bytes(raw)).ok().filter(|status| *status != 0)
 }
 
-/// Envoy's request id, from its stream info and not from a header. Any stream callback, also `on_log`.
+/// Envoy's request id. `on_http_request_headers` and `on_log`: in between Envoy says none.
 pub(crate) fn request_id() -> String {
     property(&["request", "id"]).map(|text| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default()
 }
@@ -145,6 +145,16 @@ pub(crate) fn replace_response_chunk(size: usize, chunk: &[u8]) {
     logged("replace response chunk", hostcalls::set_buffer(BufferType::HttpResponseBody, 0, size, chunk));
 }
 
+/// Names of the response trailers. `on_http_response_trailers` alone.
+pub(crate) fn response_trailer_names() -> Vec<String> {
+    names(hostcalls::get_map_bytes(MapType::HttpResponseTrailers).unwrap_or_default())
+}
+
+/// Removes a response trailer. `on_http_response_trailers` alone.
+pub(crate) fn remove_response_trailer(name: &str) {
+    logged("remove response trailer", hostcalls::remove_map_value(MapType::HttpResponseTrailers, name));
+}
+
 /// Answers the client in place of the upstream. Request callbacks and `on_http_response_headers`; the callback that
 /// did it returns Pause and nothing ever resumes the stream (`mesh.md` §0.1 fact 4).
 pub(crate) fn answer(status: u16, body: &[u8]) {
@@ -185,6 +195,21 @@ pub(crate) fn call_sync(service: &Service, proxy: &str, message: &[u8]) -> Optio
     let metadata = vec![(gateway_core::wire::PROXY, proxy.as_bytes())];
     let timeout = Duration::from_secs(2);
     hostcalls::dispatch_grpc_call(&service.0, "bulkhead.v1.Gate", "Sync", metadata, Some(message), timeout).ok()
+}
+
+/// A queue on which this VM's root context is woken, by a name that no other VM has. `on_configure`.
+pub(crate) fn register_queue(name: &str) -> Option<u32> {
+    hostcalls::register_shared_queue(name).ok()
+}
+
+/// Wakes whoever registered the queue, on its own thread, soon. Any callback.
+pub(crate) fn wake(queue: u32) {
+    logged("wake", hostcalls::enqueue_shared_queue(queue, Some(b"")));
+}
+
+/// Takes one wake-up off the queue; false: there was none. `on_queue_ready`.
+pub(crate) fn woken(queue: u32) -> bool {
+    hostcalls::dequeue_shared_queue(queue).is_ok_and(|item| item.is_some())
 }
 
 fn names(map: Vec<(String, Vec<u8>)>) -> Vec<String> {

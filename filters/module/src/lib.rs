@@ -4,6 +4,8 @@
 //! caller of the proxy-wasm SDK is `host`; a stream's phases are in `stream`, what a worker sends to the service in
 //! `worker`, what an operator writes in `config`.
 
+#![expect(missing_docs, reason = "the one public item is the entry point that the SDK's macro makes")]
+
 mod config;
 mod host;
 mod stream;

@@ -25,6 +25,8 @@ use crate::host::{self, Read};
 pub(crate) struct Stream {
     config: Option<Rc<Config>>,
     outbox: Rc<RefCell<Outbox>>,
+    /// Wakes the worker.
+    queue: Option<u32>,
     phase: Phase,
 }
 
@@ -52,8 +54,8 @@ enum Body {
 }
 
 impl Stream {
-    pub(crate) fn new(config: Option<Rc<Config>>, outbox: Rc<RefCell<Outbox>>) -> Self {
-        Self { config, outbox, phase: Phase::New }
+    pub(crate) fn new(config: Option<Rc<Config>>, outbox: Rc<RefCell<Outbox>>, queue: Option<u32>) -> Self {
+        Self { config, outbox, queue, phase: Phase::New }
     }
 
     fn arrive(&mut self) -> Result<(), Denial> {
@@ -123,8 +125,12 @@ impl Stream {
 
     /// Answers in place of the upstream; the request never goes on.
     fn refuse(&mut self, denial: Denial) -> Action {
-        let authenticated = matches!(self.phase, Phase::Granted(_));
-        host::answer(denial.code.row().status, &denial.body(&host::request_id(), authenticated));
+        // Envoy knows the id in the header callback and in `on_log` alone; from then on the grant does
+        let body = match &self.phase {
+            Phase::Granted(granted) => denial.body(&granted.held.grant.request_id, true),
+            Phase::New | Phase::Refused(_) => denial.body(&host::request_id(), false),
+        };
+        host::answer(denial.code.row().status, &body);
         log::warn!("{}: {}", denial.code.row().code, denial.detail.as_deref().unwrap_or_default());
         match &mut self.phase {
             Phase::Granted(granted) => granted.refused = Some(denial),
@@ -156,6 +162,14 @@ impl Stream {
             }
         }
         Ok(())
+    }
+
+    /// Behind headers or trailers. Held bytes went with the last chunk that was whole; a cut event has nowhere to go any
+    /// more.
+    fn answer_ends(&mut self) {
+        if let Phase::Granted(granted) = &mut self.phase {
+            let _ = granted.accounting.response_body(&[], true);
+        }
     }
 
     /// A request that never went on: its grant, if the service gave one, is handed back; otherwise the refusal is told,
@@ -229,9 +243,14 @@ impl HttpContext for Stream {
         self.finish_body()
     }
 
-    fn on_http_response_headers(&mut self, _count: usize, _end: bool) -> Action {
+    fn on_http_response_headers(&mut self, _count: usize, end: bool) -> Action {
         match self.response_arrives() {
-            Ok(()) => Action::Continue,
+            Ok(()) => {
+                if end {
+                    self.answer_ends();
+                }
+                Action::Continue
+            }
             Err(denial) => self.refuse(denial),
         }
     }
@@ -249,9 +268,11 @@ impl HttpContext for Stream {
     }
 
     fn on_http_response_trailers(&mut self, _count: usize) -> Action {
-        if let Phase::Granted(granted) = &mut self.phase {
-            // Held bytes went with the last chunk that was whole; a cut event has nowhere to go any more.
-            let _ = granted.accounting.response_body(&[], true);
+        self.answer_ends();
+        let names = host::response_trailer_names();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        for name in header_hardening::answer_trailer_removals(&names) {
+            host::remove_response_trailer(&name);
         }
         Action::Continue
     }
@@ -259,7 +280,13 @@ impl HttpContext for Stream {
     fn on_log(&mut self) {
         let mut outbox = self.outbox.borrow_mut();
         match std::mem::replace(&mut self.phase, Phase::New) {
-            Phase::Granted(granted) => Self::settle(*granted, &mut outbox),
+            Phase::Granted(granted) => {
+                let at_once = granted.held.grant.settle_at_once;
+                Self::settle(*granted, &mut outbox);
+                if let Some(queue) = self.queue.filter(|_| at_once) {
+                    host::wake(queue);
+                }
+            }
             Phase::Refused(denial) => Self::report(&mut outbox, denial.code.row().code),
             Phase::New => Self::report(&mut outbox, ""),
         }

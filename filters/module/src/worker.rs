@@ -27,6 +27,8 @@ pub(crate) struct Worker {
 struct Configured {
     config: Rc<Config>,
     service: host::Service,
+    /// Wakes the root context out of a stream's callback: only there may the service be called.
+    queue: Option<u32>,
 }
 
 impl Worker {
@@ -35,7 +37,7 @@ impl Worker {
     }
 
     fn report(&mut self) {
-        let Some(Configured { config, service }) = &self.configured else { return };
+        let Some(Configured { config, service, .. }) = &self.configured else { return };
         let Some(report) = self.outbox.borrow_mut().report(&config.proxy, &self.id, host::now_ms()) else { return };
         self.call = host::call_sync(service, &config.proxy, &report.encode_to_vec());
         if self.call.is_none() {
@@ -65,7 +67,8 @@ impl RootContext for Worker {
             Ok(config) => {
                 host::tick_every(config.sync_interval_ms.saturating_add(jitter(&self.id)));
                 let service = host::Service::new(&config.service);
-                self.configured = Some(Configured { config: Rc::new(config), service });
+                let queue = host::register_queue(&self.id.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+                self.configured = Some(Configured { config: Rc::new(config), service, queue });
                 true
             }
             Err(bad) => {
@@ -79,9 +82,15 @@ impl RootContext for Worker {
         self.report();
     }
 
+    fn on_queue_ready(&mut self, queue: u32) {
+        while host::woken(queue) {}
+        self.report();
+    }
+
     fn create_http_context(&self, _id: u32) -> Option<Box<dyn HttpContext>> {
         let config = self.configured.as_ref().map(|configured| Rc::clone(&configured.config));
-        Some(Box::new(Stream::new(config, Rc::clone(&self.outbox))))
+        let queue = self.configured.as_ref().and_then(|configured| configured.queue);
+        Some(Box::new(Stream::new(config, Rc::clone(&self.outbox), queue)))
     }
 
     fn get_type(&self) -> Option<ContextType> {

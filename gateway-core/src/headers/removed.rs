@@ -17,6 +17,7 @@ pub const REMOVED: &[&str] = &[
     "x-client-ip",
     "x-forwarded-client-cert",
     "x-forwarded-host",
+    "x-forwarded-port",
     "x-forwarded-prefix",
     "x-forwarded-server",
     "x-goog-api-key",
@@ -32,7 +33,7 @@ pub const REMOVED: &[&str] = &[
 ];
 
 /// Prefixes, sorted: ours, Envoy's, and those that steer gateways further on.
-pub const REMOVED_PREFIXES: &[&str] = &["x-bulkhead-", "x-envoy-", "x-gateway-", "x-portkey-"];
+pub const REMOVED_PREFIXES: &[&str] = &["x-ai-eg-", "x-bulkhead-", "x-envoy-", "x-gateway-", "x-portkey-"];
 
 /// Whether a request header of the client, by its lower-case name, is kept from the upstream.
 #[must_use]

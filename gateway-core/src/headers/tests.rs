@@ -1,6 +1,6 @@
 //! Tables of heads that pass and heads that do not, and what holds of any head that passes.
 
-use proptest::prelude::*;
+mod heads;
 
 use super::*;
 
@@ -273,59 +273,5 @@ fn the_lists_are_sorted_and_hold_every_carrier() {
         ["content-type", "content-length", "traceparent", "x-request-id", "x-tenant-id", "user-agent", "", "x-gateway"]
     {
         assert!(!remove_upstream(name), "{name}");
-    }
-}
-
-fn any_name() -> impl Strategy<Value = String> {
-    const KNOWN: &[&str] = &[
-        "authorization",
-        "x-api-key",
-        "x-goog-api-key",
-        "x-tenant-id",
-        "content-type",
-        "content-length",
-        "content-encoding",
-        "host",
-    ];
-    prop_oneof![4 => proptest::sample::select(KNOWN).prop_map(str::to_owned), 1 => "[a-zA-Z_:-]{0,12}"]
-}
-
-fn any_value() -> impl Strategy<Value = Vec<u8>> {
-    const KNOWN: &[&str] = &[
-        "acme",
-        "globex",
-        "acme,globex",
-        "Bearer a",
-        "Bearer a, Bearer b",
-        "application/json",
-        "12",
-        "api.example",
-        "identity",
-    ];
-    prop_oneof![
-        4 => proptest::sample::select(KNOWN).prop_map(|value| value.as_bytes().to_vec()),
-        1 => proptest::collection::vec(any::<u8>(), 0..12),
-    ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2048))]
-
-    /// `security.md` A33: whatever passes names at most one tenant and carries at most one credential.
-    #[test]
-    fn what_passes_is_unambiguous(headers in proptest::collection::vec((any_name(), any_value()), 0..6), method in "GET|POST") {
-        let headers: Vec<(&str, &[u8])> = headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
-        let head = Head { method: &method, authority: "api.example", path: "/v1/models", headers: &headers };
-        let Ok(checked) = check(&head, wire::CLAIM_HEADER) else { return Ok(()) };
-        let count = |names: &[&str]| headers.iter().filter(|(name, _)| names.contains(name)).count();
-        prop_assert_eq!(count(&CREDENTIAL_CARRIERS), usize::from(checked.credential != Credential::None));
-        prop_assert_eq!(count(&[wire::CLAIM_HEADER]), usize::from(checked.claim.is_some()));
-        prop_assert!(checked.claim.is_none_or(|name| TenantName::parse(name).is_ok()));
-        if let Credential::Bearer(secret) | Credential::ApiKey(secret) = checked.credential {
-            prop_assert!(!secret.is_empty() && secret.bytes().all(|b| b.is_ascii_graphic() && b != b','));
-        }
-        for name in ONCE {
-            prop_assert!(count(&[name]) <= 1);
-        }
     }
 }

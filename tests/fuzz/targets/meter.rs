@@ -9,29 +9,34 @@ use gateway_core::meter::{Framing, Meter, Passed, Reading};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|body: &[u8]| {
-    for framing in [Framing::EventStream, Framing::Json, Framing::Opaque] {
-        for hide in [false, true] {
-            let whole = read(body, framing, hide, |rest| rest);
-            assert!(is_subsequence(&whole.1, body));
-            if !hide || framing != Framing::EventStream {
-                assert_eq!(whole.1, body);
-            }
-            assert_eq!(read(body, framing, hide, |_| 1), whole);
-            // Cut at random: the input itself is the only source of randomness, so that a finding can be repeated.
-            let mut hasher = DefaultHasher::new();
-            body.hash(&mut hasher);
-            for most in [3, 40, 1000] {
-                let cut = |rest: usize| {
-                    rest.hash(&mut hasher);
-                    usize::try_from(hasher.finish() % most).unwrap_or(1)
-                };
-                assert_eq!(read(body, framing, hide, cut), whole);
-            }
+    for (framing, hide) in [(Framing::EventStream, false), (Framing::EventStream, true), (Framing::Json, false)] {
+        let whole = read(body, framing, hide, true, |rest| rest);
+        assert!(is_subsequence(&whole.1, body));
+        if !hide {
+            assert_eq!(whole.1, body);
+        }
+        assert_eq!(read(body, framing, hide, true, |_| 1), whole);
+        // Cut at random: the input itself is the only source of randomness, so that a finding can be repeated.
+        let mut hasher = DefaultHasher::new();
+        body.hash(&mut hasher);
+        for most in [3, 40, 1000] {
+            let cut = |rest: usize| {
+                rest.hash(&mut hasher);
+                usize::try_from(hasher.finish() % most).unwrap_or(1)
+            };
+            assert_eq!(read(body, framing, hide, false, cut), whole);
         }
     }
 });
 
-fn read(body: &[u8], framing: Framing, hide: bool, mut cut: impl FnMut(usize) -> usize) -> (Reading, Vec<u8>) {
+/// Reads a body in chunks; the end comes with the last of them, or in an empty one after it.
+fn read(
+    body: &[u8],
+    framing: Framing,
+    hide: bool,
+    end: bool,
+    mut cut: impl FnMut(usize) -> usize,
+) -> (Reading, Vec<u8>) {
     let mut meter = Meter::new(Dialect::OpenaiChat, framing, hide);
     let (mut rest, mut out, mut empty) = (body, Vec::new(), 0);
     while !rest.is_empty() {
@@ -39,10 +44,12 @@ fn read(body: &[u8], framing: Framing, hide: bool, mut cut: impl FnMut(usize) ->
         // A chunk may be empty, but not for ever.
         empty = if chunk.is_empty() { empty + 1 } else { 0 };
         let (chunk, tail) = if empty > 3 { rest.split_at(1) } else { (chunk, tail) };
-        pass(&mut out, chunk, meter.push(chunk, false));
+        pass(&mut out, chunk, meter.push(chunk, end && tail.is_empty()));
         rest = tail;
     }
-    pass(&mut out, b"", meter.push(b"", true));
+    if !end || body.is_empty() {
+        pass(&mut out, b"", meter.push(b"", true));
+    }
     (meter.reading(), out)
 }
 

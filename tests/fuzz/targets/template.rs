@@ -6,11 +6,13 @@ use gateway_core::claims::PathTemplate;
 use gateway_core::target::check_path;
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|text: &str| {
+fuzz_target!(|data: &[u8]| {
+    let Ok(text) = std::str::from_utf8(data) else { return };
     let mut lines = text.splitn(3, '\n');
     let (one, two) = (lines.next().unwrap_or(""), lines.next().unwrap_or(""));
     let path = lines.next().unwrap_or("");
-    let templates: Vec<PathTemplate> = [one, two].into_iter().filter_map(|text| PathTemplate::parse(text).ok()).collect();
+    let templates: Vec<PathTemplate> =
+        [one, two].into_iter().filter_map(|text| PathTemplate::parse(text).ok()).collect();
     for template in &templates {
         assert!(template.overlaps(template));
         assert_eq!(PathTemplate::parse(template.as_str()).as_ref(), Ok(template));

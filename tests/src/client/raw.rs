@@ -52,6 +52,14 @@ impl Raw {
         }
     }
 
+    /// The next answer, also when it is a 1xx.
+    ///
+    /// # Panics
+    /// As [`Raw::answer`].
+    pub async fn interim(&mut self) -> RawAnswer {
+        self.one().await
+    }
+
     /// Whether the other side closes without another byte.
     ///
     /// # Panics

@@ -46,12 +46,21 @@ impl Gateway {
         self.request("GET", path, headers, Bytes::new()).await
     }
 
-    /// A chat completion with a tenant's API key.
+    /// A chat completion with a tenant's API key. Sent again, up to five times, where the service took longer than
+    /// Envoy waits for it: 250 ms are short on a busy machine, and nothing was sent upstream then.
     ///
     /// # Panics
     /// As [`Gateway::request`], and where the tenant has no key.
     pub async fn chat(&self, tenant: &str, body: &Value) -> Answer {
-        self.post(CHAT, &[("authorization", &self.bearer(tenant))], body.to_string()).await
+        let bearer = self.bearer(tenant);
+        let mut answer = Answer::default();
+        for _ in 0..5 {
+            answer = self.post(CHAT, &[("authorization", &bearer)], body.to_string()).await;
+            if answer.code() != "service_unavailable" {
+                break;
+            }
+        }
+        answer
     }
 
     /// The same, to be read piece by piece.
@@ -61,8 +70,15 @@ impl Gateway {
     pub async fn chat_stream(&self, tenant: &str, body: &Value) -> Streamed {
         let bearer = self.bearer(tenant);
         let headers = [("content-type", "application/json"), ("authorization", bearer.as_str())];
-        let asked = self.asked("POST", CHAT, &headers, body.to_string().into());
-        client::stream(self.addr, asked).await.unwrap_or_else(|error| panic!("POST {CHAT}: {error:#}"))
+        for attempt in 1.. {
+            let asked = self.asked("POST", CHAT, &headers, body.to_string().into());
+            let streamed = client::stream(self.addr, asked).await;
+            let streamed = streamed.unwrap_or_else(|error| panic!("POST {CHAT}: {error:#}"));
+            if streamed.status != 503 || attempt == 5 {
+                return streamed;
+            }
+        }
+        unreachable!("the fifth attempt returns")
     }
 
     /// A connection for bytes.

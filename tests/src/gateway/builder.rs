@@ -23,12 +23,21 @@ pub struct Builder {
     edits: Vec<Edit>,
     fake: Option<Word>,
     keys: bool,
+    record: bool,
     state: Option<PathBuf>,
 }
 
 impl Default for Builder {
     fn default() -> Self {
-        Self { policies: Policies::standard(), concurrency: 1, edits: Vec::new(), fake: None, keys: true, state: None }
+        Self {
+            policies: Policies::standard(),
+            concurrency: 1,
+            edits: Vec::new(),
+            fake: None,
+            keys: true,
+            record: true,
+            state: None,
+        }
     }
 }
 
@@ -69,6 +78,13 @@ impl Builder {
         self
     }
 
+    /// The upstreams keep no record: for the bench.
+    #[must_use]
+    pub fn quiet_upstream(mut self) -> Self {
+        self.record = false;
+        self
+    }
+
     /// Puts the state file elsewhere than beside everything else.
     #[must_use]
     pub fn state(mut self, file: &Path) -> Self {
@@ -82,8 +98,8 @@ impl Builder {
     /// Something does not come up; the message holds the end of its log.
     pub async fn start(self) -> Gateway {
         let directory = tempfile::Builder::new().prefix("bulkhead-").tempdir().expect("a directory");
-        let upstream = spawn_upstream().await;
-        let upstream_2 = spawn_upstream().await;
+        let upstream = spawn_upstream(self.record).await;
+        let upstream_2 = spawn_upstream(self.record).await;
 
         let (service, fake) = match self.fake {
             Some(word) => (None, Some(FakeService::spawn(word))),
@@ -120,8 +136,8 @@ impl Builder {
     }
 }
 
-async fn spawn_upstream() -> Upstream {
-    let spawned = runtime().spawn(crate::upstream::spawn(Options::default())).await;
+async fn spawn_upstream(record: bool) -> Upstream {
+    let spawned = runtime().spawn(crate::upstream::spawn(Options { record, ..Options::default() })).await;
     spawned.expect("the runtime").expect("an upstream")
 }
 
@@ -162,7 +178,11 @@ fn cache() -> PathBuf {
     std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from).join("bulkhead")
 }
 
-async fn start_envoy(directory: &Path, config: &Path, workers: u32) -> (Process, SocketAddr, SocketAddr) {
+/// Starts an Envoy with this configuration; its admin address and its first listener's.
+///
+/// # Panics
+/// It does not come up.
+pub async fn start_envoy(directory: &Path, config: &Path, workers: u32) -> (Process, SocketAddr, SocketAddr) {
     let admin_file = directory.join("envoy-admin");
     let arguments = [
         "-c",
@@ -171,7 +191,7 @@ async fn start_envoy(directory: &Path, config: &Path, workers: u32) -> (Process,
         &workers.to_string(),
         "--admin-address-path",
         &admin_file.display().to_string(),
-        "--use-dynamic-base-id",
+        "--disable-hot-restart",
         "--file-flush-interval-msec",
         "50",
         "--log-level",

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use authz_service::admin::client::Client;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 
@@ -38,10 +39,23 @@ impl Service {
     /// It does not get ready within ten seconds.
     pub(super) async fn start(directory: &Path, policies: &Policies, state: &Path) -> Self {
         policies.write(&directory.join("policies")).expect("the policies are written");
+        Self::start_with(directory, state, free_port(), false).await
+    }
+
+    /// Starts it on a directory that holds `policies`, with a new key-encryption key, its HTTP on this port. `apart`: in a
+    /// session of its own.
+    ///
+    /// # Panics
+    /// It does not get ready within ten seconds.
+    pub async fn start_on(directory: &Path, http: u16, apart: bool) -> Self {
+        Self::start_with(directory, &directory.join("state.db"), http, apart).await
+    }
+
+    async fn start_with(directory: &Path, state: &Path, http: u16, apart: bool) -> Self {
         let kek = directory.join("kek");
         std::fs::write(&kek, crate::mint::random()).expect("the key-encryption key is written");
         std::fs::set_permissions(&kek, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("its mode");
-        let (process, http) = launch(directory, state).await;
+        let process = launch(directory, state, http, apart).await;
         let service = Self { directory: directory.into(), state: state.into(), http, process };
         service.ready().await;
         service
@@ -53,7 +67,8 @@ impl Service {
     /// It still runs, or the new one does not get ready.
     pub async fn restart(&mut self) {
         assert!(!self.process.running(), "the service still runs");
-        (self.process, self.http) = launch(&self.directory, &self.state).await;
+        self.http = free_port();
+        self.process = launch(&self.directory, &self.state, self.http, false).await;
         self.ready().await;
     }
 
@@ -70,6 +85,11 @@ impl Service {
     #[must_use]
     pub fn process(&self) -> &Process {
         &self.process
+    }
+
+    /// Lets it go on when its owner ends, if it was started apart.
+    pub fn leave(self) {
+        self.process.leave();
     }
 
     /// The proxies' socket.
@@ -144,6 +164,23 @@ impl Service {
         text.lines().map(|line| serde_json::from_str(line).expect("a JSON line")).collect()
     }
 
+    /// The whole audit log, however long, oldest first.
+    ///
+    /// # Panics
+    /// The service does not answer.
+    pub async fn whole_audit(&self) -> Vec<Value> {
+        let client = Client::new(self.directory.join("admin.sock"));
+        let (mut records, mut after) = (Vec::new(), 0);
+        loop {
+            let page = client.audit(Some(after), 1000).await.expect("the audit log");
+            if page.records.is_empty() {
+                return records;
+            }
+            records.extend(page.records.iter().map(|record| serde_json::from_str(record.get()).expect("JSON")));
+            after = page.next;
+        }
+    }
+
     /// What a tenant has used, as `bulkhead usage` says it.
     ///
     /// # Panics
@@ -210,13 +247,14 @@ impl Service {
         read().unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
-    fn admin(&self) -> String {
+    /// Address of its admin socket, as `BULKHEAD_ADMIN` takes it.
+    #[must_use]
+    pub fn admin(&self) -> String {
         format!("unix:{}", self.directory.join("admin.sock").display())
     }
 }
 
-async fn launch(directory: &Path, state: &Path) -> (Process, u16) {
-    let http = free_port();
+async fn launch(directory: &Path, state: &Path, http: u16, apart: bool) -> Process {
     let at = |name: &str| directory.join(name).display().to_string();
     let arguments = [
         "serve".into(),
@@ -233,5 +271,9 @@ async fn launch(directory: &Path, state: &Path) -> (Process, u16) {
         "--http".into(),
         format!("127.0.0.1:{http}"),
     ];
-    (Process::start("bulkhead", &bulkhead_binary(), &arguments, &directory.join("bulkhead.log")).await, http)
+    let (program, log) = (bulkhead_binary(), directory.join("bulkhead.log"));
+    match apart {
+        true => Process::start_apart("bulkhead", &program, &arguments, &log).await,
+        false => Process::start("bulkhead", &program, &arguments, &log).await,
+    }
 }

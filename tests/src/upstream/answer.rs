@@ -13,6 +13,10 @@ pub(super) struct Answer {
     pub(super) pieces: Vec<Bytes>,
 }
 
+/// Names of the trailers that `[trailers]` sends: one harmless, the others no upstream's to say.
+pub(super) const TRAILERS: [&str; 5] =
+    ["x-checked", "x-bulkhead-tenant", "set-cookie", "x-envoy-overloaded", "cache-control"];
+
 const CREATED: u64 = 1_750_000_000;
 const FINGERPRINT: &str = "fp_0123456789";
 const WORDS: [&str; 8] = ["alfa", "brav", "char", "delt", "echo", "foxt", "golf", "hote"];

@@ -37,7 +37,11 @@ pub struct Directives {
     pub split: Option<usize>,
     /// `[crlf]`: lines of a stream end in CR LF.
     pub crlf: bool,
-    /// `[trailers]`: trailers after the body.
+    /// `[counted]`: a stream with a `content-length`, as proxies that buffer send it.
+    pub counted: bool,
+    /// `[empty]`: the head and no body.
+    pub empty: bool,
+    /// `[trailers]`: trailers after the body, reserved names among them (HTTP/1.1: where the request says `te: trailers`).
     pub trailers: bool,
     /// `[answer=NAME]`: the bytes of that name, as [`super::Upstream::keep_answer`] was told them.
     pub answer: Option<String>,
@@ -84,6 +88,8 @@ impl Default for Directives {
             extra: false,
             split: None,
             crlf: false,
+            counted: false,
+            empty: false,
             trailers: false,
             answer: None,
             drop: false,
@@ -126,6 +132,8 @@ impl Directives {
             "echo-json-extra" => self.extra = true,
             "split" => self.split = count().filter(|count| *count > 0),
             "crlf" => self.crlf = true,
+            "counted" => self.counted = true,
+            "empty" => self.empty = true,
             "trailers" => self.trailers = true,
             "answer" => self.answer = value.map(String::from),
             "drop" => self.drop = true,

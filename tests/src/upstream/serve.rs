@@ -16,13 +16,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::State;
 use super::answer::{self, Answer};
 use super::directives::{Cut, Directives, Hold};
 use super::gzip::gzip;
 use super::record::{Seen, Ticket};
+use super::{State, scripted};
 
-type Pieces = StreamBody<ReceiverStream<io::Result<Frame<Bytes>>>>;
+pub(super) type Pieces = StreamBody<ReceiverStream<io::Result<Frame<Bytes>>>>;
 
 pub(super) async fn run(listener: TcpListener, state: Arc<State>, closing: watch::Receiver<bool>) {
     while let Ok((stream, _)) = listener.accept().await {
@@ -59,6 +59,9 @@ async fn serve(state: Arc<State>, connection: u64, request: Request<Incoming>) -
     });
     let ticket = state.record.open(seen);
     let body = receive(&state, ticket, body).await?;
+    if let Some(script) = &*state.script.lock().unwrap() {
+        return Ok(scripted::respond(script));
+    }
     let standing = state.behaviour.lock().unwrap().clone();
 
     let mut directives = Directives::parse(&standing);
@@ -179,7 +182,7 @@ fn respond(state: Arc<State>, ticket: Ticket, answer: Answer, directives: Direct
         response = response.header("connection", "close");
     }
     if directives.trailers {
-        response = response.header("trailer", "x-checked");
+        response = response.header("trailer", answer::TRAILERS.join(", "));
     }
     let stream = answer.content_type.starts_with("text/event-stream");
     let mut pieces = answer.pieces;
@@ -187,7 +190,10 @@ fn respond(state: Arc<State>, ticket: Ticket, answer: Answer, directives: Direct
         response = response.header("content-encoding", "gzip");
         pieces = vec![gzip(&pieces.concat()).into()];
     }
-    if !stream {
+    if directives.empty {
+        pieces.clear();
+    }
+    if !stream || directives.counted {
         response = response.header("content-length", pieces.iter().map(Bytes::len).sum::<usize>());
     }
     if let Some(size) = directives.split {
@@ -231,7 +237,8 @@ async fn send(
         state.record.update(ticket, |seen| seen.pieces_sent += 1);
     }
     if directives.trailers {
-        let trailers = HeaderMap::from_iter([("x-checked".parse().unwrap(), HeaderValue::from_static("yes"))]);
+        let names = answer::TRAILERS.iter().map(|name| name.parse().unwrap());
+        let trailers = HeaderMap::from_iter(names.map(|name| (name, HeaderValue::from_static("yes"))));
         let _ = sender.send(Ok(Frame::trailers(trailers))).await;
     }
     state.record.update(ticket, |seen| seen.answered = true);

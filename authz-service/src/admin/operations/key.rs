@@ -19,7 +19,8 @@ impl<R: Running> Inner<R> {
     pub(super) async fn create_key(&self, by: Operator, asked: CreateKey) -> Result<CreatedKey, AdminError> {
         let _one = self.changes.lock().await;
         check(&self.running.registry(), &asked)?;
-        let now = Timestamp::now();
+        // Whole seconds: people read the expiry.
+        let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or(Timestamp::UNIX_EPOCH);
         let out_of_time = |_| AdminError::Invalid("the key would expire after the end of time".into());
         let expires_at = now.checked_add(asked.ttl).map_err(out_of_time)?;
         let key = NewKey::generate(&mut system_random).map_err(|error| AdminError::Unavailable(error.to_string()))?;

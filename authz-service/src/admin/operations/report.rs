@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use gateway_core::name::TenantName;
-use jiff::Timestamp;
+use jiff::{Timestamp, Unit};
 use serde_json::value::to_raw_value;
 
 use super::{Running, milliseconds};
@@ -72,7 +72,7 @@ fn left(state: LimitState, now: Timestamp) -> LimitLeft {
         counts: counts.to_owned(),
         amount: state.amount,
         left: state.left,
-        resets_at: resets_at.and_then(|after| now.checked_add(after).ok()),
+        resets_at: resets_at.and_then(|after| now.checked_add(after).ok()?.round(Unit::Second).ok()),
     }
 }
 

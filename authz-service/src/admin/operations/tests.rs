@@ -201,6 +201,7 @@ async fn a_key_that_is_answered_works_and_is_nowhere_in_the_clear() {
         Timestamp::now(),
     );
     assert_eq!(identity.unwrap().tenant.as_str(), "acme");
+    assert_eq!(created.expires_at.subsec_nanosecond(), 0);
     assert_eq!(actions(&admin).await, ["key.create acme uid:1000"]);
     let row = &admin.list_keys(None).await.unwrap()[0];
     assert_eq!((row.state, row.tenant.as_deref()), (KeyState::Active, Some("acme")));

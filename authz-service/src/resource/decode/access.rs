@@ -4,6 +4,7 @@ use serde::de::value::StrDeserializer;
 use serde::de::{DeserializeSeed, IntoDeserializer as _, MapAccess, SeqAccess};
 use serde_saphyr::Spanned;
 
+use super::super::problem::Place;
 use super::super::tree::{self, Entry, Node};
 use super::{Fault, Reader};
 
@@ -33,33 +34,47 @@ impl<'de> SeqAccess<'de> for Entries<'de> {
 }
 
 /// The fields of a mapping that its reader knows.
-pub(super) struct Fields<'de> {
+pub(super) struct Fields<'de, 'm> {
     reader: Reader<'de>,
     entries: std::slice::Iter<'de, Entry>,
-    known: Option<&'static [&'static str]>,
+    known: Option<Known<'m>>,
     current: Option<&'de Entry>,
 }
 
-impl<'de> Fields<'de> {
-    pub(super) fn new(reader: Reader<'de>, entries: &'de [Entry], known: Option<&'static [&'static str]>) -> Self {
+/// The names of a mapping's fields, and what misspelled keys are read as.
+pub(super) type Known<'m> = (&'static [&'static str], &'m [(Place, &'static str)]);
+
+impl<'de, 'm> Fields<'de, 'm> {
+    pub(super) fn new(reader: Reader<'de>, entries: &'de [Entry], known: Option<Known<'m>>) -> Self {
         Self { reader, entries: entries.iter(), known, current: None }
     }
 
-    fn wanted(reader: Reader<'de>, known: Option<&'static [&'static str]>, key: &Spanned<String>) -> bool {
-        let place = tree::place(reader.file, key.referenced);
-        known.is_none_or(|known| known.contains(&key.value.as_str())) && !reader.bad.borrow().contains(&place)
+    /// What a key is read as; `None`: it is passed over.
+    fn name(&self, key: &'de Spanned<String>) -> Option<&'de str> {
+        let place = tree::place(self.reader.file, key.referenced);
+        if self.reader.bad.borrow().contains(&place) {
+            return None;
+        }
+        match self.known {
+            Some((known, _)) if known.contains(&key.value.as_str()) => Some(&key.value),
+            Some((_, meant)) => meant.iter().find(|(misspelled, _)| *misspelled == place).map(|(_, name)| *name),
+            None => Some(&key.value),
+        }
     }
 }
 
-impl<'de> MapAccess<'de> for Fields<'de> {
+impl<'de> MapAccess<'de> for Fields<'de, '_> {
     type Error = Fault;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Fault> {
-        let (reader, known) = (self.reader, self.known);
-        self.current = self.entries.by_ref().find(|(key, _)| Self::wanted(reader, known, key));
-        let Some((key, _)) = self.current else { return Ok(None) };
-        let key: StrDeserializer<'_, Fault> = key.value.as_str().into_deserializer();
-        seed.deserialize(key).map(Some)
+        while let Some(entry) = self.entries.next() {
+            if let Some(name) = self.name(&entry.0) {
+                self.current = Some(entry);
+                let name: StrDeserializer<'_, Fault> = name.into_deserializer();
+                return seed.deserialize(name).map(Some);
+            }
+        }
+        Ok(None)
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Fault> {

@@ -133,6 +133,25 @@ fn fields() {
 }
 
 #[test]
+fn a_misspelled_field_hides_nothing() {
+    let dir = Dir::whole();
+    dir.edit(T, "plan: small", "plan: smal");
+    dir.edit(T, "regions: [eu-west]", "regionz: [eu-wset, eu-west]\n  region: 3");
+    dir.edit(M, "meanBytesPerToken: 4", "meanBytesPerTokens: 0");
+    assert_eq!(
+        dir.problems(),
+        [
+            "models.yaml:12:3: unknown field `meanBytesPerTokens`, did you mean `meanBytesPerToken`?",
+            "models.yaml:12:23: `0` is out of range: 1 to 64",
+            "tenants.yaml:5:9: plan `smal` does not exist, did you mean `small`?",
+            "tenants.yaml:7:3: unknown field `regionz`, did you mean `regions`?",
+            "tenants.yaml:7:13: region `eu-wset` has no provider, did you mean `eu-west`?",
+            "tenants.yaml:8:3: unknown field `region`, did you mean `regions`?",
+        ]
+    );
+}
+
+#[test]
 fn all_of_it_is_told_at_once() {
     let dir = Dir::whole();
     dir.edit(T, "plan: small\n", "plan: 3\n  state: Actve\n  colour: red\n");

@@ -1,0 +1,73 @@
+//! The service as its admin operations see it: what runs, and what they may change in memory once the state file has it.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use gateway_core::name::TenantName;
+
+use super::Service;
+use super::start::own_key;
+use crate::admin::operations::Running;
+use crate::identity::api_key::KeyRecord;
+use crate::ledger::Ledger;
+use crate::registry::Registry;
+use crate::resource::Problem;
+use crate::store::{Reader, Store, VaultRow};
+use crate::vault::Kek;
+
+impl Running for Service {
+    fn registry(&self) -> Arc<Registry> {
+        self.registry.load_full()
+    }
+
+    fn policies(&self) -> &Path {
+        &self.policies
+    }
+
+    fn store(&self) -> &Store {
+        &self.store
+    }
+
+    fn reader(&self) -> Arc<Reader> {
+        Arc::clone(&self.reader)
+    }
+
+    fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    fn kek(&self) -> &Kek {
+        &self.kek
+    }
+
+    fn keys(&self) -> Vec<KeyRecord> {
+        self.keys.load().values().cloned().collect()
+    }
+
+    fn keep_key(&self, record: KeyRecord) {
+        self.keys.rcu(|keys| {
+            let mut keys = HashMap::clone(keys);
+            keys.insert(record.id.clone(), record.clone());
+            keys
+        });
+    }
+
+    fn provider_key_version(&self, tenant: &TenantName, provider: &str) -> u64 {
+        let keys = self.own_keys.load();
+        keys.get(&(tenant.clone(), provider.to_owned())).map_or(0, |own| own.version)
+    }
+
+    fn keep_provider_key(&self, row: VaultRow) {
+        let Some((name, own)) = own_key(row) else { return };
+        self.own_keys.rcu(|keys| {
+            let mut keys = HashMap::clone(keys);
+            keys.insert(name.clone(), own.clone());
+            keys
+        });
+    }
+
+    async fn reload(&self) -> Result<(), Vec<Problem>> {
+        Self::reload(self).await.map(drop)
+    }
+}
