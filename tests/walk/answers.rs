@@ -5,13 +5,15 @@
 use std::fmt::Write as _;
 
 use bulkhead_tests::client::{Answer, Part};
+use bulkhead_tests::configuration::patient;
 use bulkhead_tests::eventually;
 use bulkhead_tests::gateway::{CHAT, Gateway, chat_body};
 use serde_json::{Value, json};
 
 /// Both upstreams: the tenant's model is on the first (HTTP/1.1) or on the second (HTTP/2).
 async fn gateway_to(cluster: &'static str) -> Gateway {
-    Gateway::builder().policies(|set| set.spec("Provider", "gpu-pool")["cluster"] = json!(cluster)).start().await
+    let builder = Gateway::builder().policies(|set| set.spec("Provider", "gpu-pool")["cluster"] = json!(cluster));
+    builder.envoy(|text| patient(&text, "10s")).start().await
 }
 
 const CLUSTERS: [&str; 2] = ["model-upstream", "model-upstream-2"];

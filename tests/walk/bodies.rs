@@ -3,6 +3,7 @@
 //! 6, 8, 9).
 
 use bulkhead_tests::client::{Answer, Part};
+use bulkhead_tests::configuration::patient;
 use bulkhead_tests::eventually;
 use bulkhead_tests::gateway::{CHAT, Gateway};
 use bulkhead_tests::policies::{MODEL, Policies};
@@ -81,18 +82,9 @@ fn two_upstreams(set: &mut Policies) {
     set.spec("Tenant", "initech")["plan"] = json!("premium");
 }
 
-/// A debug build on a busy machine needs more than a quarter of a second for megabytes; the time is not the subject here.
-pub(crate) fn patient(text: String) -> String {
-    bulkhead_tests::configuration::replaced(
-        &text,
-        "timeout: 0.25s\n                initial",
-        "timeout: 10s\n                initial",
-    )
-}
-
 #[tokio::test]
 async fn an_edited_body_arrives_whole_and_the_next_request_is_intact() {
-    let gateway = Gateway::builder().policies(two_upstreams).envoy(patient).start().await;
+    let gateway = Gateway::builder().policies(two_upstreams).envoy(|text| patient(&text, "10s")).start().await;
     let targets =
         [("acme", &gateway.upstream, MODEL), ("initech", &gateway.upstream_2, "meta-llama/Llama-3.1-8B-Instruct")];
     for (tenant, upstream, name) in targets {
@@ -146,7 +138,7 @@ async fn the_model_at_the_end_of_a_mebibyte_picks_the_route() {
             set.spec("Tenant", "acme")["models"] = json!(["llama-3.1-70b", "gpt-4o-mini"]);
             set.spec("Tenant", "acme")["regions"] = json!(["eu-central", "us-east"]);
         })
-        .envoy(patient)
+        .envoy(|text| patient(&text, "10s"))
         .start()
         .await;
     let text = "x".repeat(1024 * 1024);
@@ -169,7 +161,7 @@ async fn the_model_at_the_end_of_a_mebibyte_picks_the_route() {
 
 #[tokio::test]
 async fn at_the_limit_and_one_byte_past_it() {
-    let gateway = Gateway::builder().envoy(patient).start().await;
+    let gateway = Gateway::builder().envoy(|text| patient(&text, "10s")).start().await;
     let mut refused = 0;
     for way in WAYS {
         for size in [LIMIT - 1, LIMIT] {

@@ -112,6 +112,10 @@ async fn one_frame_that_is_past_the_limit_is_refused() {
             assert!(status == 200 || answer.code() == "body_too_large", "{}", answer.text());
         }
     }
+    // what fits would be a whole request by itself
+    let whole = format!("{}{}", GROWS.0, " ".repeat(8192 - GROWS.0.len()));
+    let answer = h2(&gateway, &[], vec![Part::Last(format!("{whole}, and more").into())]).await.expect("an answer");
+    assert_eq!((answer.status, answer.code().as_str()), (413, "body_too_large"));
     let seen = gateway.upstream.record();
     assert_eq!(seen.len(), 6);
     assert!(seen.iter().all(|seen| seen.headers.iter().all(|(name, _)| !name.starts_with("x-envoy-"))), "{seen:?}");

@@ -4,10 +4,9 @@
 use std::time::{Duration, Instant};
 
 use bulkhead_tests::client::Raw;
+use bulkhead_tests::configuration::patient;
 use bulkhead_tests::gateway::{CHAT, Gateway, chat_body};
 use serde_json::json;
-
-use crate::bodies::patient;
 
 /// Keep-alive connections, each with one request at a time.
 const CONNECTIONS: usize = 48;
@@ -129,7 +128,7 @@ async fn resident(gateway: &Gateway) -> u64 {
 #[tokio::test]
 async fn memory_is_flat_over_many_requests_of_every_kind() {
     let count = if bulkhead_tests::full() { 100_000 } else { 20_000 };
-    let gateway = Gateway::builder().envoy(patient).start().await;
+    let gateway = Gateway::builder().envoy(|text| patient(&text, "10s")).start().await;
     let texts = Texts::new(&gateway);
     load(&gateway, &texts, count / 5).await;
     let warm = resident(&gateway).await;

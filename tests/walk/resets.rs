@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bulkhead_tests::client::{H2, Raw};
-use bulkhead_tests::configuration::replaced;
+use bulkhead_tests::configuration::{patient, replaced};
 use bulkhead_tests::eventually;
 use bulkhead_tests::gateway::{CHAT, Gateway, chat_body};
 use bulkhead_tests::process::Signal;
@@ -81,7 +81,7 @@ fn tokens(line: &Value, which: &str) -> u64 {
 #[tokio::test]
 async fn clients_that_leave_in_any_phase() {
     for cluster in CLUSTERS {
-        let gateway = gateway_to(cluster, |text| text).await;
+        let gateway = gateway_to(cluster, |text| patient(&text, "10s")).await;
         let upstream = if cluster == "model-upstream" { &gateway.upstream } else { &gateway.upstream_2 };
         // before the whole body has come nothing is asked and nothing decided
         for part in [0, 1, 40] {
@@ -146,7 +146,7 @@ async fn clients_that_leave_in_any_phase() {
 async fn clients_that_leave_at_any_moment() {
     let count = if bulkhead_tests::full() { 2_000 } else { 150 };
     for cluster in CLUSTERS {
-        let gateway = gateway_to(cluster, |text| text).await;
+        let gateway = gateway_to(cluster, |text| patient(&text, "10s")).await;
         let bodies = [
             chat_body("[tokens=1]"),
             chat_body("[drip=3ms]"),
@@ -180,7 +180,7 @@ async fn clients_that_leave_at_any_moment() {
 #[tokio::test]
 async fn upstreams_that_break_in_any_phase() {
     for cluster in CLUSTERS {
-        let mut gateway = gateway_to(cluster, |text| text).await;
+        let mut gateway = gateway_to(cluster, |text| patient(&text, "10s")).await;
         for (body, status) in [
             (chat_body("[cut=0]"), 200),
             (chat_body("[cut=1] [tokens=400]"), 200),
@@ -240,7 +240,7 @@ async fn upstreams_that_break_in_any_phase() {
 
 /// The shipped times are minutes: these are the same configuration in seconds.
 fn impatient(text: String) -> String {
-    let text = replaced(&text, "stream_idle_timeout: 120s", "stream_idle_timeout: 2s");
+    let text = replaced(&patient(&text, "1s"), "stream_idle_timeout: 120s", "stream_idle_timeout: 2s");
     let text = replaced(&text, "request_timeout: 60s", "request_timeout: 1s");
     text.replace(
         "idle_timeout: 120s, max_stream_duration: {max_stream_duration: 900s}",
