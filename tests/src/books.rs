@@ -56,6 +56,12 @@ impl Books {
         !self.audit.contains_key(id)
     }
 
+    /// How many lines are about requests, not about what operators did.
+    #[must_use]
+    pub fn decided(&self) -> usize {
+        self.audit.values().flatten().filter(|line| line["decision"] != "admin").count()
+    }
+
     /// What reached the upstreams of a request.
     #[must_use]
     pub fn seen(&self, id: &str) -> &[Seen] {

@@ -62,7 +62,11 @@ async fn a_thousand_at_once_on_a_budget_for_ten() {
     }
     let began = std::time::Instant::now();
     while refused.load(Ordering::SeqCst) + gateway.upstream.held() < CLIENTS {
-        assert!(gateway.upstream.record().len() as u64 <= FIT, "more than {FIT} reached the upstream");
+        assert!(
+            gateway.upstream.record().len() as u64 <= FIT,
+            "more than {FIT} reached the upstream\n{}",
+            gateway.service().process().tail()
+        );
         assert!(began.elapsed() < Duration::from_secs(120), "{refused:?} refused, {} held", gateway.upstream.held());
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -80,7 +84,7 @@ async fn a_thousand_at_once_on_a_budget_for_ten() {
     assert_eq!((one_more.status, one_more.code().as_str()), (429, "insufficient_quota"));
     assert_eq!(one_more.header("x-bulkhead-limit"), Some("tokens-per-day"));
     let allows = "SELECT count(*) FROM audit WHERE decision = 'allow'";
-    assert_eq!(gateway.service().number(allows), FIT as i64);
+    assert_eq!(gateway.service().number(allows), FIT as i64, "{}", gateway.service().process().tail());
 
     gateway.upstream.release();
     let mut statuses = Vec::new();

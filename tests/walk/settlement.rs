@@ -57,7 +57,7 @@ async fn every_answer_is_charged_what_it_said() {
         gateway.upstream.keep_answer(&name, kind, body.clone());
         let totals: Value =
             serde_json::from_slice(&std::fs::read(path.with_added_extension("totals.json")).unwrap()).unwrap();
-        for split in if full() { 1..=12 } else { 3..=4 } {
+        for split in if full() { 1..=12 } else { 3..=5 } {
             one_answer(gateway, &name, &body, &totals, split).await;
         }
     });
@@ -67,9 +67,9 @@ async fn every_answer_is_charged_what_it_said() {
 
 async fn one_answer(gateway: &Gateway, name: &str, body: &[u8], totals: &Value, split: usize) {
     let stream = name.ends_with(".sse");
-    // a sixth of the sizes in one piece; the client of every other stream has asked for the usage itself
-    let text = if split % 6 == 0 { format!("[answer={name}]") } else { format!("[answer={name}] [split={split}]") };
-    let asked_usage = split % 2 == 0;
+    // every fifth in one piece; the client of every other stream has asked for the usage itself
+    let text = if split.is_multiple_of(5) { format!("[answer={name}]") } else { format!("[answer={name}] [split={split}]") };
+    let asked_usage = split.is_multiple_of(2);
     let mut request = chat_body(&text);
     request["max_tokens"] = json!(1000);
     if stream {

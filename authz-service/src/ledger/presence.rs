@@ -9,8 +9,10 @@ use super::{GrantId, Ledger, Now};
 
 /// A worker that has not reported for this long is forgotten.
 const FORGET_WORKER_MS: u64 = 10_000;
-/// A reservation younger than this is not undone however often workers report: its answer may still be on its way.
-const YOUNG_MS: u64 = 1_000;
+/// A report says nothing about a reservation unless it was made this long after it: the answer to the check may have been
+/// on its way. When it was made is not known, only that it was after the answer to the worker's report before. Longer than
+/// a report may take (2 s) and the time to the next one: a worker that has never reported is not known to be waited for.
+const YOUNG_MS: u64 = 3_000;
 /// Undone reservations that are remembered, in case that they are settled after all.
 const MOST_UNDONE: usize = 100_000;
 
@@ -43,7 +45,14 @@ struct Proxy {
 struct Worker {
     heard_ms: u64,
     last: u64,
-    before: Option<u64>,
+    before: Option<Before>,
+}
+
+/// A worker's report before its last, which it made after that one was answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Before {
+    order: u64,
+    heard_ms: u64,
 }
 
 impl Ledger {
@@ -60,8 +69,9 @@ impl Ledger {
                 synced.reinstated.push(*id);
             }
         }
-        for id in state.presence.report(proxy, worker, now) {
-            let young = |created_ms: u64| now.unix_ms < created_ms.saturating_add(YOUNG_MS);
+        let (passed, passed_ms) = state.presence.report(proxy, worker, now);
+        for id in passed {
+            let young = |created_ms: u64| passed_ms < created_ms.saturating_add(YOUNG_MS);
             if state.entries.get(&id).is_some_and(|entry| !young(entry.created_ms)) {
                 state.set_undone(now, id);
                 synced.undone.push(id);
@@ -127,18 +137,21 @@ impl Presence {
         self.undone.remove(&(order, id));
     }
 
-    /// Notes a worker's report; returns the reservations that every known worker has now passed over twice.
-    fn report(&mut self, proxy: &str, worker: [u8; 16], now: Now) -> Vec<GrantId> {
+    /// Notes a worker's report; returns the reservations that every known worker has now passed over twice, and the time
+    /// after which each of them made the later of these reports.
+    fn report(&mut self, proxy: &str, worker: [u8; 16], now: Now) -> (Vec<GrantId>, u64) {
         let order = self.next();
         if !self.proxies.contains_key(proxy) {
             self.proxies.insert(Arc::from(proxy), Proxy::default());
         }
-        let Some(proxy) = self.proxies.get_mut(proxy) else { return Vec::new() };
+        let Some(proxy) = self.proxies.get_mut(proxy) else { return Default::default() };
         proxy.forget_silent_workers(now);
-        let known = proxy.workers.get(&worker).map(|worker| worker.last);
-        proxy.workers.insert(worker, Worker { heard_ms: now.unix_ms, last: order, before: known });
-        let passed = proxy.workers.values().map(|worker| worker.before.unwrap_or(0)).min().unwrap_or(0);
-        proxy.unarmed.iter().take_while(|(made, _)| *made < passed).map(|(_, id)| *id).collect()
+        let known = proxy.workers.get(&worker);
+        let before = known.map(|worker| Before { order: worker.last, heard_ms: worker.heard_ms });
+        proxy.workers.insert(worker, Worker { heard_ms: now.unix_ms, last: order, before });
+        let passed = proxy.workers.values().map(|worker| worker.before.unwrap_or_default()).min().unwrap_or_default();
+        let older = proxy.unarmed.iter().take_while(|(made, _)| *made < passed.order);
+        (older.map(|(_, id)| *id).collect(), passed.heard_ms)
     }
 
     /// Drops proxies of which nothing is known.

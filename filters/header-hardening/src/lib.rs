@@ -49,8 +49,8 @@ pub fn request_plan(grant: &Grant, grant_text: &str, present: &[&str]) -> Vec<He
     plan.edits()
 }
 
-/// What frames, routes or describes a message, and what the gateway has written or checked as a header: no upstream may
-/// find it a second time in the trailers (RFC 9110 §6.5.1).
+/// What frames, routes or describes a message never stands behind it (RFC 9110 §6.5.1), and what the gateway has written
+/// as a header stands nowhere a second time.
 const NEVER_TRAILERS: &[&str] = &[
     "connection",
     "content-encoding",

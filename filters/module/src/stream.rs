@@ -173,7 +173,8 @@ impl Stream {
     }
 
     /// A request that never went on: its grant, if the service gave one, is handed back; otherwise the refusal is told,
-    /// unless it was the service's own.
+    /// unless it was the service's own, or Envoy's before the chain: the access log alone has those, because neither
+    /// their number nor their request ids are anybody's but the client's.
     fn report(outbox: &mut Outbox, denial: &str) {
         let details = host::code_details();
         let status = host::response_code().unwrap_or(0);
@@ -187,7 +188,7 @@ impl Stream {
                 ..Settlement::default()
             };
             outbox.settle(&grant.id, settlement);
-        } else if host::ext_authz(wire::DENIAL).is_none() {
+        } else if (!denial.is_empty() || in_the_chain()) && host::ext_authz(wire::DENIAL).is_none() {
             // the service's own denial that it could not record: its code is known all the same
             let theirs = || String::from_utf8(host::ext_authz(wire::LOG_CODE)?).ok();
             let denial = Some(denial.to_owned()).filter(|denial| !denial.is_empty()).or_else(theirs);
@@ -214,6 +215,11 @@ impl Stream {
         };
         outbox.settle(&id, granted.accounting.settle(&end));
     }
+}
+
+/// Whether the filters have run: the chain's first one leaves a word where the decision will be. `on_log`.
+fn in_the_chain() -> bool {
+    host::ext_authz(wire::DECISION).is_some()
 }
 
 impl Context for Stream {}

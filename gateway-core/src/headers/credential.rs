@@ -49,7 +49,8 @@ pub(super) fn read<'a>(head: &Head<'a>, query: Option<&str>) -> Result<Credentia
     }
     let value = printable(name, value)?;
     if name == "authorization" {
-        return bearer(value).map(Credential::Bearer).ok_or_else(|| Code::InvalidCredential.into());
+        let refused = || Denial::new(Code::InvalidCredential).detail("It is not `Bearer` and one token.");
+        return bearer(value).map(Credential::Bearer).ok_or_else(refused);
     }
     if value.contains(' ') { Err(malformed(name)) } else { Ok(Credential::ApiKey(value)) }
 }

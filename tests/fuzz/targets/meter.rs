@@ -19,13 +19,12 @@ fuzz_target!(|body: &[u8]| {
         // Cut at random: the input itself is the only source of randomness, so that a finding can be repeated.
         let mut hasher = DefaultHasher::new();
         body.hash(&mut hasher);
-        for most in [3, 40, 1000] {
-            let cut = |rest: usize| {
-                rest.hash(&mut hasher);
-                usize::try_from(hasher.finish() % most).unwrap_or(1)
-            };
-            assert_eq!(read(body, framing, hide, false, cut), whole);
-        }
+        let most = [3, 40, 1000][body.len() % 3];
+        let cut = |rest: usize| {
+            rest.hash(&mut hasher);
+            usize::try_from(hasher.finish() % most).unwrap_or(1)
+        };
+        assert_eq!(read(body, framing, hide, false, cut), whole);
     }
 });
 

@@ -1,5 +1,6 @@
 //! Request targets: unknown ones, ones that two readers would read in two ways, and authorities (security.md A11 to A24).
 
+use bulkhead_tests::client::Shot;
 use bulkhead_tests::gateway::{Gateway, chat_body};
 
 use super::{By, CHAT, HOST, JSON, Row, request};
@@ -65,6 +66,7 @@ const TARGETS: &[(&str, u16, &str, By)] = &[
     ("v1/chat/completions", 400, "bad_request", By::Edge),
     // A22: absolute form
     ("http://ai.example:99999999/v1/chat/completions", 400, "bad_request", By::Edge),
+    ("https://ai.example/v1/chat/completions", 403, "refused", By::Edge), // the connection is none
     ("ftp://ai.example/v1/chat/completions", 400, "bad_request", By::Edge),
 ];
 
@@ -106,4 +108,18 @@ pub fn rows(gateway: &Gateway) -> Vec<Row> {
     rows.push(row("CONNECT".into(), "CONNECT ai.example:443", HOST, 403, "not_admitted", By::Chain));
     rows.push(row("OPTIONS *".into(), "OPTIONS *", HOST, 403, "refused", By::Edge));
     rows
+}
+
+/// The same targets over HTTP/2, as far as a client library lets them be written: those that reach the service.
+pub fn over_http2(gateway: &Gateway) -> Vec<(Shot, u16, &'static str)> {
+    let body = chat_body("hi").to_string();
+    let shot = |target: &str| {
+        let shot = Shot::post(target, body.clone()).header("authorization", gateway.bearer("acme"));
+        Shot { http2: true, ..shot }
+    };
+    let reached = TARGETS.iter().filter(|(target, .., by)| {
+        let written = format!("http://ai.example{target}").parse::<http::Uri>();
+        *by == By::Service && written.is_ok_and(|uri| uri.path_and_query().is_some_and(|path| path == target))
+    });
+    reached.map(|(target, status, code, _)| (shot(target), *status, *code)).collect()
 }
