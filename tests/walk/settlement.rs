@@ -68,7 +68,8 @@ async fn every_answer_is_charged_what_it_said() {
 async fn one_answer(gateway: &Gateway, name: &str, body: &[u8], totals: &Value, split: usize) {
     let stream = name.ends_with(".sse");
     // every fifth in one piece; the client of every other stream has asked for the usage itself
-    let text = if split.is_multiple_of(5) { format!("[answer={name}]") } else { format!("[answer={name}] [split={split}]") };
+    let text =
+        if split.is_multiple_of(5) { format!("[answer={name}]") } else { format!("[answer={name}] [split={split}]") };
     let asked_usage = split.is_multiple_of(2);
     let mut request = chat_body(&text);
     request["max_tokens"] = json!(1000);
