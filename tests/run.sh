@@ -11,7 +11,8 @@
 #   walk         the integration binary on Envoy 1.40.0
 #   walk-oldest  the same cases and the same module on Envoy 1.36.4
 #   quickstart   examples/quickstart/run.sh
-#   bench        tests/bench/run.sh (not part of everything)
+#   bench        tests/bench/run.sh as a smoke of a second each; its figures with --full
+#   fuzz         tests/fuzz/run.sh, every parser (not part of everything: it builds with coverage instrumentation)
 #
 # Build output goes to $CARGO_TARGET_DIR, by default ~/.cache/bulkhead/target. ENVOY=PATH runs another Envoy.
 set -euo pipefail
@@ -19,7 +20,7 @@ cd "$(dirname "$0")/.."
 # shellcheck source=tests/install.sh
 source tests/install.sh
 
-SUITES=(lint unit wasm walk walk-oldest quickstart)
+SUITES=(lint unit wasm walk walk-oldest quickstart bench)
 CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$(bulkhead_cache)/target}"
 export CARGO_TARGET_DIR CARGO_TERM_PROGRESS_WHEN=never
 export BULKHEAD_WASM="$CARGO_TARGET_DIR/bulkhead.wasm"
@@ -67,7 +68,7 @@ walk() {
     if [ -n "$filter" ]; then
         cases="$(cargo test --quiet --locked --test walk -- --list "$filter")"
         case "$cases" in *": test"*) ;; *)
-            printf 'no suite and no case is named `%s`; suites: %s bench\n' "$filter" "${SUITES[*]}" >&2
+            printf 'no suite and no case is named `%s`; suites: %s\n' "$filter" "${SUITES[*]}" >&2
             exit 2 ;;
         esac
     fi
@@ -79,7 +80,11 @@ walk() {
 suite_walk() { walk "walk, Envoy $ENVOY_VERSION" "$ENVOY_VERSION"; }
 suite_walk-oldest() { walk "walk, Envoy $ENVOY_OLDEST" "$ENVOY_OLDEST"; }
 suite_quickstart() { step "quickstart" ./examples/quickstart/run.sh; }
-suite_bench() { step "bench" tests/bench/run.sh; }
+suite_bench() {
+    if [ -n "${BULKHEAD_FULL:-}" ]; then step "bench" tests/bench/run.sh; else step "bench, smoke" tests/bench/run.sh --smoke; fi
+}
+
+suite_fuzz() { step "fuzz" tests/fuzz/run.sh; }
 
 names=()
 for argument in "$@"; do

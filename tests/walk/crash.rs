@@ -12,6 +12,7 @@ use bulkhead_tests::client::{Answer, Part};
 use bulkhead_tests::eventually;
 use bulkhead_tests::gateway::{CHAT, Gateway, chat_body};
 use bulkhead_tests::process::{Signal, free_port};
+use gpu_accounting::outbox::QUEUE;
 use serde_json::json;
 use tokio::task::JoinHandle;
 
@@ -180,7 +181,7 @@ async fn what_cannot_be_written_is_not_allowed() {
     let left = gateway.service().left("globex", "spend-per-day").await;
 
     disk.fill();
-    let answer = gateway.chat("globex", &chat_body("[tokens=1]")).await;
+    let answer = gateway.chat_once("globex", &chat_body("[tokens=1]")).await;
     assert_eq!((answer.status, answer.code().as_str()), (503, "service_unavailable"), "{}", answer.text());
     assert_eq!(answer.header("retry-after"), Some("1"));
     let stranger = gateway.post(CHAT, &[], chat_body("who am I").to_string()).await;
@@ -205,11 +206,10 @@ async fn what_cannot_be_written_is_not_allowed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_envoy_refuses_alone_is_told_later_and_what_is_lost_is_counted() {
-    // the queue of a worker holds 4,096
-    const REFUSED: usize = 4_096 + 104;
+    const REFUSED: usize = QUEUE + 104;
     let mut gateway = Gateway::builder().start().await;
     kill(&gateway).await;
-    let first = gateway.chat("acme", &chat_body("nobody decides")).await;
+    let first = gateway.chat_once("acme", &chat_body("nobody decides")).await;
     assert_eq!((first.status, first.code().as_str()), (503, "service_unavailable"));
     let mut clients = Vec::new();
     for number in 0..20 {
@@ -228,7 +228,7 @@ async fn what_envoy_refuses_alone_is_told_later_and_what_is_lost_is_counted() {
     gateway.service_mut().restart().await;
     let count = |sql: &str| gateway.service().number(sql);
     eventually("all that was kept", async || {
-        (count("SELECT count(*) FROM audit WHERE code = 'service_unavailable'") == 4_096).then_some(())
+        (count("SELECT count(*) FROM audit WHERE code = 'service_unavailable'") == QUEUE as i64).then_some(())
     })
     .await;
     let of_first =

@@ -16,6 +16,7 @@ mod first_steps;
 mod framing;
 mod gate;
 mod grants;
+mod hostile_upstream;
 mod jwt;
 mod limits;
 mod memory;

@@ -105,7 +105,7 @@ async fn an_orderly_end_answers_what_is_under_way() {
     // a check that the service has not read when it is told to end
     gateway.service().process().signal(Signal::Stop);
     let text = chat_body("[tokens=1]");
-    let asking = gateway.chat("globex", &text);
+    let asking = gateway.chat_once("globex", &text);
     let ending = async {
         tokio::time::sleep(Duration::from_millis(60)).await;
         gateway.service().process().signal(Signal::Term);

@@ -146,7 +146,9 @@ async fn clients_that_leave_in_any_phase() {
 async fn clients_that_leave_at_any_moment() {
     let count = if bulkhead_tests::full() { 2_000 } else { 150 };
     for cluster in CLUSTERS {
-        let gateway = gateway_to(cluster, |text| patient(&text, "10s")).await;
+        // two workers: each has a module, and an outbox, of its own
+        let builder = Gateway::builder().policies(|set| set.spec("Provider", "gpu-pool")["cluster"] = json!(cluster));
+        let gateway = builder.concurrency(2).envoy(|text| patient(&text, "10s")).start().await;
         let bodies = [
             chat_body("[tokens=1]"),
             chat_body("[drip=3ms]"),

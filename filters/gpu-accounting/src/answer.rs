@@ -12,7 +12,7 @@ pub enum ResponseStep {
         /// Take `content-length` out first: the body may get shorter.
         remove_content_length: bool,
     },
-    /// Answer this instead: the body could not be metered.
+    /// Answer this instead: the body could not be metered, or is none.
     Deny(Denial),
 }
 
@@ -38,7 +38,10 @@ impl Answer {
         let framing = if encoded { Framing::Opaque } else { content_type.map_or(Framing::Opaque, framing) };
         let metered = dialect != Dialect::Unspecified;
         let hide = hide_usage && success && metered && framing == Framing::EventStream;
-        let step = if encoded && success && metered {
+        let step = if (100..200).contains(&status) {
+            // as a final answer: a protocol that nobody asked for, which Envoy would pass on
+            ResponseStep::Deny(Denial::new(Code::UpstreamUnavailable).detail("the answer has an interim status"))
+        } else if encoded && success && metered {
             ResponseStep::Deny(
                 Denial::new(Code::UpstreamEncoded).detail("the answer is compressed and cannot be metered"),
             )
@@ -126,6 +129,18 @@ mod tests {
         }
         for encoding in [&b"identity"[..], b" Identity ", b""] {
             assert_eq!(step(Dialect::OpenaiChat, 200, encoding), passes(true));
+        }
+    }
+
+    #[test]
+    fn an_interim_status_is_no_answer() {
+        for dialect in [Dialect::OpenaiChat, Dialect::Unspecified] {
+            for status in [100, 101, 199] {
+                let ResponseStep::Deny(denial) = Answer::begin(dialect, false, status, None, None).1 else {
+                    panic!("{status} passed")
+                };
+                assert_eq!(denial.code, Code::UpstreamUnavailable);
+            }
         }
     }
 

@@ -52,10 +52,9 @@ impl Gateway {
     /// # Panics
     /// As [`Gateway::request`], and where the tenant has no key.
     pub async fn chat(&self, tenant: &str, body: &Value) -> Answer {
-        let bearer = self.bearer(tenant);
         let mut answer = Answer::default();
         for _ in 0..5 {
-            answer = self.post(CHAT, &[("authorization", &bearer)], body.to_string()).await;
+            answer = self.chat_once(tenant, body).await;
             if answer.code() != "service_unavailable" {
                 break;
             }
@@ -63,7 +62,15 @@ impl Gateway {
         answer
     }
 
-    /// The same, to be read piece by piece.
+    /// The same, sent once whatever the answer.
+    ///
+    /// # Panics
+    /// As [`Gateway::chat`].
+    pub async fn chat_once(&self, tenant: &str, body: &Value) -> Answer {
+        self.post(CHAT, &[("authorization", &self.bearer(tenant))], body.to_string()).await
+    }
+
+    /// A chat completion, to be read piece by piece.
     ///
     /// # Panics
     /// As [`Gateway::chat`].
