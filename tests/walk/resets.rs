@@ -269,7 +269,7 @@ async fn timeouts_of_every_kind() {
         // the service is too slow to decide: nothing stays reserved
         gateway.service().process().signal(Signal::Stop);
         for _ in 0..3 {
-            let answer = gateway.chat("acme", &chat_body("[tokens=1]")).await;
+            let answer = gateway.chat_once("acme", &chat_body("[tokens=1]")).await;
             assert_eq!((answer.status, answer.code().as_str()), (503, "service_unavailable"), "{cluster}");
         }
         Client::h2(&gateway, &chat_body("[tokens=1]"), usize::MAX).await.hang_up().await;
