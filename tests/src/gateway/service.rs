@@ -118,6 +118,23 @@ impl Service {
         client::get(([127, 0, 0, 1], self.http).into(), path).await
     }
 
+    /// What gRPC health says on the proxies' socket.
+    ///
+    /// # Panics
+    /// It does not answer.
+    pub async fn health(&self) -> String {
+        let path = self.proxies();
+        let connect = tower::service_fn(move |_: http::Uri| {
+            let path = path.clone();
+            async move { tokio::net::UnixStream::connect(path).await.map(hyper_util::rt::TokioIo::new) }
+        });
+        let channel = tonic::transport::Endpoint::from_static("http://proxies").connect_with_connector(connect).await;
+        let mut client = tonic_health::pb::health_client::HealthClient::new(channel.expect("a connection"));
+        let asked = tonic_health::pb::HealthCheckRequest { service: String::new() };
+        let answer = client.check(asked).await.expect("an answer").into_inner();
+        answer.status().as_str_name().to_lowercase()
+    }
+
     /// A command of the CLI, asked of this service.
     ///
     /// # Panics
