@@ -12,6 +12,7 @@
 #   walk-oldest  the same cases and the same module on Envoy 1.36.4
 #   quickstart   examples/quickstart/run.sh
 #   bench        tests/bench/run.sh as a smoke of a second each; its figures with --full
+#   fuzz         tests/fuzz/run.sh, every parser (not part of everything: it builds with coverage instrumentation)
 #
 # Build output goes to $CARGO_TARGET_DIR, by default ~/.cache/bulkhead/target. ENVOY=PATH runs another Envoy.
 set -euo pipefail
@@ -82,6 +83,8 @@ suite_quickstart() { step "quickstart" ./examples/quickstart/run.sh; }
 suite_bench() {
     if [ -n "${BULKHEAD_FULL:-}" ]; then step "bench" tests/bench/run.sh; else step "bench, smoke" tests/bench/run.sh --smoke; fi
 }
+
+suite_fuzz() { step "fuzz" tests/fuzz/run.sh; }
 
 names=()
 for argument in "$@"; do

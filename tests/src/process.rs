@@ -104,6 +104,20 @@ impl Process {
         // the shell's own kill: a bare Debian has no other
         let sent = Command::new("sh").args(["-c", &format!("kill -s {name} {}", self.pid)]).status().expect("a shell");
         assert!(sent.success(), "{} got no SIG{name}", self.name);
+        if signal == Signal::Stop {
+            // Each thread stops when it next looks: on a busy machine that is not at once.
+            while !self.stopped() {
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    fn stopped(&self) -> bool {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid)).expect("the process");
+        tasks.flatten().all(|task| {
+            let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
+        })
     }
 
     /// Whether it runs (a stopped one does).

@@ -2,6 +2,7 @@
 //! beyond them the same bytes, fields and charges as they.
 
 use bulkhead_tests::cases::{Case, Pure, Real};
+use bulkhead_tests::configuration::patient;
 use bulkhead_tests::gateway::Gateway;
 
 /// Runs a case both ways; what differs.
@@ -23,7 +24,7 @@ async fn run(gateway: &Gateway, case: &Case) -> Vec<String> {
 
 #[tokio::test]
 async fn every_case_through_envoy_as_through_the_filters() {
-    let gateway = Gateway::builder().start().await;
+    let gateway = Gateway::builder().envoy(|text| patient(&text, "5s")).start().await;
     let mut found = Vec::new();
     for case in Case::all().iter().filter(|case| case.policy.is_empty()) {
         found.extend(run(&gateway, case).await);
@@ -35,7 +36,8 @@ async fn every_case_through_envoy_as_through_the_filters() {
 async fn cases_with_policies_of_their_own() {
     let mut found = Vec::new();
     for case in Case::all().iter().filter(|case| !case.policy.is_empty()) {
-        let gateway = Gateway::builder().policies(|set| case.change(set)).start().await;
+        let gateway =
+            Gateway::builder().policies(|set| case.change(set)).envoy(|text| patient(&text, "5s")).start().await;
         found.extend(run(&gateway, case).await);
     }
     assert!(found.is_empty(), "{}", found.join("\n"));

@@ -2,6 +2,7 @@
 //! Asked on the proxies' socket, past Envoy: without a grant, with an old one, with another request's, with a changed one.
 
 use bulkhead_tests::client::{Answer, request_unix};
+use bulkhead_tests::configuration::patient;
 use bulkhead_tests::gateway::Gateway;
 use gateway_core::gate::{Grant, SignedGrant};
 use gateway_core::wire;
@@ -83,7 +84,7 @@ fn refused(answer: &Answer, why: &str) {
 
 #[tokio::test]
 async fn the_service_believes_its_own_grant_and_nothing_else() {
-    let gateway = Gateway::builder().start().await;
+    let gateway = Gateway::builder().envoy(|text| patient(&text, "5s")).start().await;
     let own = granted(&gateway, "acme", "GET", MODELS, "").await;
     assert_eq!(listed(&direct(&gateway, MODELS, &[&own]).await), ["llama-3.1-70b", "llama-3.1-8b"]);
 
@@ -111,7 +112,7 @@ async fn the_service_believes_its_own_grant_and_nothing_else() {
 
 #[tokio::test]
 async fn a_clients_own_grant_is_not_read() {
-    let gateway = Gateway::builder().start().await;
+    let gateway = Gateway::builder().envoy(|text| patient(&text, "5s")).start().await;
     let theirs = granted(&gateway, "initech", "GET", MODELS, "").await;
     let acme = gateway.bearer("acme");
     let answer = gateway.get(MODELS, &[("authorization", &acme), (wire::GRANT_HEADER, &theirs)]).await;

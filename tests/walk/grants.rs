@@ -4,6 +4,7 @@
 //! own to check when a grant comes back; the module believes the place that it reads from, and compares everything else.
 
 use bulkhead_tests::client::Answer;
+use bulkhead_tests::configuration::patient;
 use bulkhead_tests::fake_service::{Word, allow};
 use bulkhead_tests::gateway::{Gateway, chat_body};
 use gateway_core::edits::splice;
@@ -76,7 +77,7 @@ async fn refused(gateway: &Gateway, what: &str, grant: &str, want: (u16, &str)) 
 }
 
 async fn gateway() -> Gateway {
-    let gateway = Gateway::builder().fake_service(Word::Hang).start().await;
+    let gateway = Gateway::builder().fake_service(Word::Hang).envoy(|text| patient(&text, "5s")).start().await;
     passes(&gateway).await;
     gateway
 }

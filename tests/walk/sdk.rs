@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Stdio;
 
-use bulkhead_tests::configuration::repository;
+use bulkhead_tests::configuration::{patient, repository};
 use bulkhead_tests::gateway::Gateway;
 use bulkhead_tests::policies::{GPU_POOL_KEY, TENANTS};
 use serde_json::json;
@@ -16,6 +16,7 @@ const VERSION: &str = "3.51.0";
 async fn the_openai_sdk_sees_what_it_knows() {
     let mut gateway = Gateway::builder()
         .policies(|set| set.limit("standard", "tokens-per-minute")["amount"] = json!(10))
+        .envoy(|text| patient(&text, "5s"))
         .start()
         .await;
     gateway.upstream_2.stop();

@@ -35,6 +35,10 @@ pub enum PrivateFileError {
 /// # Errors
 /// [`PrivateFileError`], to be read behind the file's name.
 pub fn read_private(path: &Path, limit: usize) -> Result<Secret, PrivateFileError> {
+    // Looked at before it is opened: opening a pipe would wait for whoever writes into it.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(PrivateFileError::NotAFile);
+    }
     let file = File::open(path)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
@@ -75,6 +79,9 @@ mod tests {
             assert_eq!(read(b"1234", mode).unwrap_err(), format!("has mode {mode:04o}; it must be 0600 or stricter"));
         }
         assert!(matches!(read_private(dir.path(), 4), Err(PrivateFileError::NotAFile)));
+        let pipe = dir.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        assert!(matches!(read_private(&pipe, 4), Err(PrivateFileError::NotAFile)), "and does not wait");
         assert!(matches!(read_private(&dir.path().join("none"), 4), Err(PrivateFileError::Io(_))));
     }
 }

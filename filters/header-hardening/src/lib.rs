@@ -71,7 +71,7 @@ const NEVER_TRAILERS: &[&str] = &[
 
 /// Names of request trailers to remove: an HTTP/2 upstream may merge them into the headers (RFC 9110 §6.5.1), so what the
 /// client may not say in a header it may not say in a trailer either. `_` counts as `-`: some servers read it so, and
-/// HTTP/2 lets it pass in trailers.
+/// another listener than ours may let it pass.
 #[must_use]
 pub fn trailer_removals(names: &[&str], claim_header: &str) -> Vec<String> {
     let refused = |name: &str| {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use serde_json::Value;
 
@@ -154,6 +155,21 @@ pub fn envoy_binary() -> PathBuf {
     let found = std::fs::read_dir(&packages).into_iter().flatten().flatten().map(|python| python.path());
     let mut found = found.map(|python| python.join("site-packages/envoy/_bin/envoy")).filter(|path| path.is_file());
     found.next().unwrap_or_else(|| panic!("no Envoy in {}: run tests/install.sh, or set ENVOY", packages.display()))
+}
+
+/// Minor version of the Envoy to test: 40 of 1.40.0.
+///
+/// # Panics
+/// It does not say.
+#[must_use]
+pub fn envoy_minor() -> u32 {
+    static MINOR: LazyLock<u32> = LazyLock::new(|| {
+        let output = std::process::Command::new(envoy_binary()).arg("--version").output().expect("envoy --version");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let minor = said.split('/').find_map(|part| part.strip_prefix("1.")?.split('.').next()?.parse().ok());
+        minor.unwrap_or_else(|| panic!("no version in `{said}`"))
+    });
+    *MINOR
 }
 
 /// The module: `BULKHEAD_WASM`, or where `wasm-build.sh` leaves it.

@@ -60,7 +60,11 @@ fn whole() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("UTF-16", chat.encode_utf16().flat_map(u16::to_le_bytes).collect(), "invalid_json"),
         (
             "not UTF-8",
-            chat.replace("hi", "h\u{7f}").into_bytes().iter().map(|b| b | (b & 0x7f == 0x7f) as u8 * 0x80).collect(),
+            chat.replace("hi", "h\u{7f}")
+                .into_bytes()
+                .iter()
+                .map(|byte| if *byte == 0x7f { 0xff } else { *byte })
+                .collect(),
             "invalid_json",
         ),
         ("an overlong code point", [b"{\"model\":\"".as_slice(), &[0xc0, 0xaf], b"\"}"].concat(), "invalid_json"),

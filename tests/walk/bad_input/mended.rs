@@ -22,8 +22,11 @@ const TARGETS: &[(&str, &str)] = &[
     ("http://user:secret-7d1@ai.example/v1/chat/completions", CHAT),
 ];
 
+/// Name and value.
+type Field = (&'static str, &'static [u8]);
+
 /// Further headers, and the name and value that may arrive of them.
-const HEADERS: &[(&[u8], Option<(&str, &[u8])>)] = &[
+const HEADERS: &[(&[u8], Option<Field>)] = &[
     (b"x-note: \xff\xfe\xc3\x28", Some(("x-note", b"\xff\xfe\xc3\x28"))),
     (b"x-note: acm\xe9, \xf0\x9f\x90\x99", Some(("x-note", b"acm\xe9, \xf0\x9f\x90\x99"))),
     (b"x-note:", Some(("x-note", b""))),
@@ -98,4 +101,19 @@ async fn head_is_refused_without_a_body() {
     let answer = gateway.request("HEAD", CHAT, &[("authorization", &gateway.bearer("acme"))], "").await;
     assert_eq!((answer.status, answer.body.len()), (405, 0));
     assert!(gateway.upstream.record().is_empty());
+}
+
+/// Some Envoys read `..;` as `..`, others leave it alone: another tenant's path, or none at all (A14).
+#[tokio::test]
+async fn a_parameter_behind_two_dots() {
+    let gateway = Gateway::builder().start().await;
+    let body = chat_body("hi").to_string();
+    let target = "/api/v1/tenants/acme/..;/globex/models/llama/predict";
+    let answer =
+        gateway.raw(&request(&gateway, &format!("POST {target}"), JSON, body.as_bytes())).await.expect("an answer");
+    let said = (answer.status, answer.code());
+    assert!([(403, "tenant_conflict".to_owned()), (400, "bad_request".to_owned())].contains(&said), "{said:?}");
+    let id = answer.header("x-request-id").expect("an id").to_owned();
+    let books = Books::closed(&gateway, std::slice::from_ref(&id)).await;
+    books.refused(&answer, said.0, &said.1, target);
 }

@@ -9,9 +9,48 @@ use crate::store::WriteError;
 use crate::store::integer::{int, optional, uint};
 use crate::store::restored::cost;
 
-/// Inserts a record of the service's own.
+/// Inserts a record of the service's own; where a worker has reported the refusal of the same request already, that line
+/// is completed.
 pub(in crate::store) fn insert(db: &Connection, record: &AuditRecord) -> Result<(), WriteError> {
-    insert_row(db, record, None)
+    if record.request_id.is_empty() || !complete_refusal(db, record)? { insert_row(db, record, None) } else { Ok(()) }
+}
+
+/// The decision came after its request had been refused, and the worker's report was faster. Says whether there was one.
+fn complete_refusal(db: &Connection, record: &AuditRecord) -> Result<bool, WriteError> {
+    let sql = "UPDATE audit SET tenant = ?4, principal = ?5, key_id = ?6, credential = ?7, policy_version = ?8,
+        method = ?9, path = ?10, model = ?11, provider = ?12, region = ?13, grant_id = ?14, reserved_tokens = ?15,
+        reserved_gpu_ms = ?16, reserved_micro_usd = ?17, reserved_requests = ?18,
+        detail = CASE ?19 WHEN '' THEN detail ELSE detail || ', decided too late: ' || ?19 END
+        WHERE seq = (SELECT seq FROM audit WHERE request_id = ?1 AND proxy = ?2 AND decision = 'refused'
+        AND worker IS NOT NULL AND method = '' AND abs(at_ms - ?3) <= 60000 LIMIT 1)";
+    let reserved = record.reserved.as_ref();
+    let completed = db.prepare_cached(sql)?.execute(params![
+        cut(&record.request_id, 128),
+        cut(&record.proxy, 128),
+        int(record.at_ms),
+        cut(&record.tenant, 63),
+        cut(&record.principal, 256),
+        cut(&record.key_id, 64),
+        cut(&record.credential, 32),
+        cut(&record.policy_version, 64),
+        cut(&record.method, 32),
+        cut(bare(&record.path), 512),
+        cut(&record.model, 128),
+        cut(&record.provider, 128),
+        cut(&record.region, 128),
+        record.grant_id.map(|id| id.0),
+        reserved.map(|cost| int(cost.tokens)),
+        reserved.map(|cost| int(cost.gpu_ms)),
+        reserved.map(|cost| int(cost.micro_usd)),
+        reserved.map(|cost| int(cost.requests)),
+        cut(&record.code, 64),
+    ])?;
+    Ok(completed > 0)
+}
+
+/// A path without what may hold a secret.
+fn bare(path: &str) -> &str {
+    path.split(['?', '#']).next().unwrap_or_default()
 }
 
 /// Inserts a record that a worker reports; a repeat is ignored.
@@ -62,7 +101,6 @@ fn insert_row(db: &Connection, record: &AuditRecord, report: Option<(&[u8; 16], 
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
         ?21, ?22, ?23, ?24) ON CONFLICT (worker, sequence) WHERE worker IS NOT NULL DO NOTHING";
     let reserved = record.reserved.as_ref();
-    let path = record.path.split(['?', '#']).next().unwrap_or_default();
     db.prepare_cached(sql)?.execute(params![
         int(record.at_ms),
         cut(&record.request_id, 128),
@@ -75,7 +113,7 @@ fn insert_row(db: &Connection, record: &AuditRecord, report: Option<(&[u8; 16], 
         cut(&record.code, 64),
         record.status,
         cut(&record.method, 32),
-        cut(path, 512),
+        cut(bare(&record.path), 512),
         cut(&record.model, 128),
         cut(&record.provider, 128),
         cut(&record.region, 128),

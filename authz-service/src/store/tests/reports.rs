@@ -143,6 +143,14 @@ fn a_decision_that_came_too_late_and_the_refusal_of_the_same_request_are_one_lin
     assert_eq!(told, [refused("r-1"), refused("r-2"), third, refused("r-4"), refused("r-3"), refused("r-5")]);
     assert_eq!(lines[0].record.tenant, "acme");
     assert_eq!(lines[3].record.detail, "ext_authz_error, decided too late: insufficient_quota");
+
+    // the report was faster: a granted request, and a denied one
+    write(&store, admit(5)).unwrap();
+    write(&store, Command::Undo { grant_id: id(5), answered: false }).unwrap();
+    let later = store.reader().unwrap().audit_last(99).unwrap();
+    assert_eq!(later.len(), lines.len());
+    assert_eq!((later[5].record.decision, later[5].record.tenant.as_str()), (Decision::Refused, "acme"));
+    assert_eq!(later[5].record.grant_id, Some(id(5)));
 }
 
 #[test]
