@@ -7,8 +7,8 @@ use serde_json::Value;
 use super::Gateway;
 
 impl Gateway {
-    /// Waits until nothing is reserved any more and every grant is settled or undone; the audit since the start (its last
-    /// 1,000 lines). Envoy's word and the upstreams' are held against it.
+    /// Waits until nothing is reserved any more and every grant is settled or undone; the whole audit. What the upstreams saw
+    /// is held against it.
     ///
     /// # Panics
     /// Something stays reserved, a grant is settled twice or never, an upstream saw a request that was not granted or saw
@@ -27,7 +27,7 @@ impl Gateway {
         assert!(waited.await.is_ok(), "the books do not balance: {last}");
         assert!(self.is_whole().await, "Envoy or its module did not survive");
 
-        let audit = self.service().audit().await;
+        let audit = self.service().whole_audit().await;
         let granted: Vec<&Value> = audit.iter().filter(|line| line["decision"] == "allow").collect();
         let ids: BTreeSet<&str> = granted.iter().filter_map(|line| line["requestId"].as_str()).collect();
         let mut served = BTreeSet::new();
@@ -46,24 +46,23 @@ impl Gateway {
         if let Some(flight) = flight.filter(|flight| flight["left"] != flight["amount"]) {
             return format!("in flight: {flight}");
         }
-        let audit = self.service().audit().await;
-        let reserved = audit.iter().filter(|line| line["decision"] == "allow" && line["reserved"].is_object());
-        if let Some(open) = reserved.clone().find(|line| line["charged"].is_null()) {
-            return format!("not settled: {open}");
+        let count = |which: &str| {
+            let sql = "SELECT count(*) FROM audit WHERE decision = 'allow' AND reserved_requests > 0";
+            self.service().number(&format!("{sql}{which}"))
+        };
+        let (granted, open) = (count(""), count(" AND settled_ms IS NULL"));
+        if open > 0 {
+            return format!("{open} of {granted} are not settled");
         }
         // the gauge is set once a second
         let metrics = self.service().http("/metrics").await.expect("the metrics");
-        let sum = |name: &str| -> u64 {
+        let sum = |name: &str| -> i64 {
             let lines = metrics.lines().filter(|line| line.starts_with(name));
-            lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum()
+            lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<i64>().ok()).sum()
         };
-        if sum("bulkhead_reservations ") != 0 {
-            return format!("{} reservations", sum("bulkhead_reservations "));
-        }
-        let (settled, granted) = (sum("bulkhead_settlements_total"), reserved.count() as u64);
-        // a settlement of what was taken for undone counts; the audit knows its last 1,000 lines
-        if audit.len() < 1000 && settled != granted {
-            return format!("{granted} granted, {settled} settled");
+        let (reserved, settled) = (sum("bulkhead_reservations "), sum("bulkhead_settlements_total"));
+        if reserved != 0 || settled != granted {
+            return format!("{granted} granted, {settled} settled, {reserved} reserved");
         }
         String::new()
     }
