@@ -40,7 +40,7 @@ pub struct Arrival<'a> {
     pub proxy: &'a str,
     /// When.
     pub now: jiff::Timestamp,
-    /// 16 random bytes: the grant's id.
+    /// The grant's id: 16 bytes, at least 80 random bits of them.
     pub grant_id: GrantId,
 }
 

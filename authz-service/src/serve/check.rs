@@ -22,7 +22,7 @@ use tonic::{Request, Response, Status};
 
 use super::Service;
 use super::metrics::Decided;
-use super::service::random_id;
+use super::service::grant_id;
 use crate::decide::{Allow, Arrival, Decision, Deny, Field};
 use crate::ledger::GrantId;
 use crate::registry::CredentialHeader;
@@ -58,7 +58,8 @@ async fn answer(service: &Arc<Service>, http: &HttpRequest, proxy: &str) -> Chec
         .map(|header| (header.key.as_str(), header.raw_value.as_slice()))
         .collect();
     let request_id = value(&headers, wire::REQUEST_ID);
-    let Ok(grant_id) = random_id() else {
+    let now = jiff::Timestamp::now();
+    let Ok(grant_id) = grant_id(now) else {
         return refused(&Denial::new(Code::Internal), &[], request_id, None);
     };
     let body: &[u8] = if http.raw_body.is_empty() { http.body.as_bytes() } else { &http.raw_body };
@@ -67,8 +68,8 @@ async fn answer(service: &Arc<Service>, http: &HttpRequest, proxy: &str) -> Chec
         body,
         request_id,
         proxy,
-        now: jiff::Timestamp::now(),
-        grant_id: GrantId(grant_id),
+        now,
+        grant_id,
     };
     match service.decide(&arrival) {
         Decision::Allow(allow) => allowed(service, &arrival, *allow).await,

@@ -331,11 +331,14 @@ pub(super) fn now() -> Now {
     Now { unix_ms: u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0) }
 }
 
-/// 16 bytes from the system's generator.
-pub(super) fn random_id() -> Result<[u8; 16], RandomError> {
+/// An id for a grant: the time in its first 48 bits (milliseconds, as RFC 9562's version 7 orders ids), 80 random bits
+/// behind it. Ordered, so that the state file's indexes grow at their end.
+pub(super) fn grant_id(now: jiff::Timestamp) -> Result<GrantId, RandomError> {
     let mut id = [0; 16];
     vault::system_random(&mut id)?;
-    Ok(id)
+    let time = u64::try_from(now.as_millisecond()).unwrap_or(0).to_be_bytes();
+    id.iter_mut().zip(time.iter().skip(2)).for_each(|(byte, of_time)| *byte = *of_time);
+    Ok(GrantId(id))
 }
 
 fn lines(problems: &[Problem]) -> String {

@@ -76,6 +76,9 @@ pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
     }
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", "ON")?;
+    // A page is often changed again before it must move from the log into the file; and the indexes stay in memory.
+    connection.pragma_update(None, "wal_autocheckpoint", 8192)?;
+    connection.pragma_update(None, "cache_size", -32_768)?;
     migrate(&mut connection, path)?;
     Ok(connection)
 }

@@ -85,6 +85,8 @@ CREATE TABLE vault (
 CREATE TABLE sources (only INTEGER PRIMARY KEY CHECK (only = 1), version TEXT NOT NULL, bytes BLOB NOT NULL) STRICT;
 ",
     "
-CREATE INDEX audit_request ON audit (request_id);
+-- Partial, and so small: what one request's two reports are joined by.
+CREATE INDEX audit_refused ON audit (request_id) WHERE decision = 'refused';
+CREATE INDEX audit_unsettled ON audit (request_id) WHERE settled_ms IS NULL AND worker IS NULL;
 ",
 ];

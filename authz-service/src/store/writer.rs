@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use super::command::Command;
@@ -63,22 +63,14 @@ impl Writer {
     /// One transaction. A command that fails alone is undone alone; when the transaction fails, all fail.
     fn commit(&mut self, group: &[Job]) -> Result<Answers, WriteError> {
         let mut transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut answers = Answers::with_capacity(group.len());
-        for job in group {
-            let savepoint = transaction.savepoint()?;
-            match apply::apply(&savepoint, &job.command) {
-                Ok(()) => {
-                    savepoint.commit()?;
-                    answers.push(Ok(()));
-                }
-                // On a full or failing disk SQLite has rolled everything back by itself.
-                Err(error) if savepoint.is_autocommit() => return Err(error),
-                Err(error) => {
-                    savepoint.finish()?;
-                    answers.push(Err(error));
-                }
-            }
-        }
+        // Hardly any command fails: savepoints are for the groups that hold one.
+        let answers = if group.iter().all(|job| apply::apply(&transaction, &job.command).is_ok()) {
+            vec![Ok(()); group.len()]
+        } else {
+            transaction.rollback()?;
+            transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            one_by_one(&mut transaction, group)?
+        };
         match (self.fault)() {
             Fault::None => {}
             Fault::FailCommit => return Err(WriteError::Failed("a fault was injected".into())),
@@ -88,6 +80,27 @@ impl Writer {
         self.totals.commits.fetch_add(1, Ordering::Relaxed);
         Ok(answers)
     }
+}
+
+/// Each command within a savepoint of its own.
+fn one_by_one(transaction: &mut Transaction<'_>, group: &[Job]) -> Result<Answers, WriteError> {
+    let mut answers = Answers::with_capacity(group.len());
+    for job in group {
+        let savepoint = transaction.savepoint()?;
+        match apply::apply(&savepoint, &job.command) {
+            Ok(()) => {
+                savepoint.commit()?;
+                answers.push(Ok(()));
+            }
+            // On a full or failing disk SQLite has rolled everything back by itself.
+            Err(error) if savepoint.is_autocommit() => return Err(error),
+            Err(error) => {
+                savepoint.finish()?;
+                answers.push(Err(error));
+            }
+        }
+    }
+    Ok(answers)
 }
 
 impl From<rusqlite::Error> for WriteError {

@@ -1,7 +1,7 @@
 //! Audit records as rows: the one place that knows their columns.
 
 use gateway_core::gate::Usage;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::{AuditLine, AuditRecord, Decision, SettledLine, cut};
 use crate::ledger::GrantId;
@@ -17,17 +17,18 @@ pub(in crate::store) fn insert(db: &Connection, record: &AuditRecord) -> Result<
 
 /// The decision came after its request had been refused, and the worker's report was faster. Says whether there was one.
 fn complete_refusal(db: &Connection, record: &AuditRecord) -> Result<bool, WriteError> {
-    let sql = "UPDATE audit SET tenant = ?4, principal = ?5, key_id = ?6, credential = ?7, policy_version = ?8,
-        method = ?9, path = ?10, model = ?11, provider = ?12, region = ?13, grant_id = ?14, reserved_tokens = ?15,
-        reserved_gpu_ms = ?16, reserved_micro_usd = ?17, reserved_requests = ?18,
-        detail = CASE ?19 WHEN '' THEN detail ELSE detail || ', decided too late: ' || ?19 END
-        WHERE seq = (SELECT seq FROM audit WHERE request_id = ?1 AND proxy = ?2 AND decision = 'refused'
-        AND worker IS NOT NULL AND method = '' AND abs(at_ms - ?3) <= 60000 LIMIT 1)";
+    let reported = "SELECT seq FROM audit WHERE request_id = ?1 AND proxy = ?2 AND decision = 'refused'
+        AND worker IS NOT NULL AND method = '' AND abs(at_ms - ?3) <= 60000 LIMIT 1";
+    let of = params![cut(&record.request_id, 128), cut(&record.proxy, 128), int(record.at_ms)];
+    let reported: Option<i64> = db.prepare_cached(reported)?.query_row(of, |row| row.get(0)).optional()?;
+    let Some(seq) = reported else { return Ok(false) };
+    let sql = "UPDATE audit SET tenant = ?2, principal = ?3, key_id = ?4, credential = ?5, policy_version = ?6,
+        method = ?7, path = ?8, model = ?9, provider = ?10, region = ?11, grant_id = ?12, reserved_tokens = ?13,
+        reserved_gpu_ms = ?14, reserved_micro_usd = ?15, reserved_requests = ?16,
+        detail = CASE ?17 WHEN '' THEN detail ELSE detail || ', decided too late: ' || ?17 END WHERE seq = ?1";
     let reserved = record.reserved.as_ref();
-    let completed = db.prepare_cached(sql)?.execute(params![
-        cut(&record.request_id, 128),
-        cut(&record.proxy, 128),
-        int(record.at_ms),
+    db.prepare_cached(sql)?.execute(params![
+        seq,
         cut(&record.tenant, 63),
         cut(&record.principal, 256),
         cut(&record.key_id, 64),
@@ -45,7 +46,7 @@ fn complete_refusal(db: &Connection, record: &AuditRecord) -> Result<bool, Write
         reserved.map(|cost| int(cost.requests)),
         cut(&record.code, 64),
     ])?;
-    Ok(completed > 0)
+    Ok(true)
 }
 
 /// A path without what may hold a secret.
