@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bulkhead_tests::configuration::replaced;
 use bulkhead_tests::eventually;
 use bulkhead_tests::gateway::{CHAT, Gateway, chat_body};
 use bulkhead_tests::process::Signal;
@@ -125,4 +126,14 @@ async fn an_orderly_end_answers_what_is_under_way() {
     assert_eq!((&line["outcome"], &line["charged"]["tokens"]), (&json!("answered"), &json!(40)));
     let line = gateway.service().settled(answer.header("x-request-id").unwrap()).await;
     assert_eq!(line["outcome"], "answered");
+}
+
+#[tokio::test]
+async fn a_proxy_that_does_not_say_who_it_is_is_granted_nothing() {
+    let says = "initial_metadata: [{key: x-bulkhead-proxy, value: edge-1}]";
+    let gateway = Gateway::builder().envoy(move |text| replaced(&text, says, "initial_metadata: []")).start().await;
+    let answer = gateway.chat_once("acme", &chat_body("[tokens=1]")).await;
+    assert_eq!((answer.status, answer.code().as_str()), (500, "internal"));
+    assert!(gateway.upstream.record().is_empty());
+    assert!(gateway.service().process().log().contains("does not say who it is"));
 }

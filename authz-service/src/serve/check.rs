@@ -58,6 +58,13 @@ async fn answer(service: &Arc<Service>, http: &HttpRequest, proxy: &str) -> Chec
         .map(|header| (header.key.as_str(), header.raw_value.as_slice()))
         .collect();
     let request_id = value(&headers, wire::REQUEST_ID);
+    if proxy.is_empty() {
+        tracing::error!(
+            metadata = wire::PROXY,
+            "a proxy does not say who it is: what it is granted could never be settled"
+        );
+        return refused(&Denial::new(Code::Internal), &[], request_id, None);
+    }
     let now = jiff::Timestamp::now();
     let Ok(grant_id) = grant_id(now) else {
         return refused(&Denial::new(Code::Internal), &[], request_id, None);
