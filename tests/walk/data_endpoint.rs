@@ -61,7 +61,9 @@ async fn granted(gateway: &Gateway, tenant: &str, method: &str, path: &str, body
     let socket = gateway.service().proxies().display().to_string();
     let channel = tonic::transport::Endpoint::try_from(format!("unix:{socket}")).expect("an address").connect().await;
     let mut client = AuthorizationClient::new(channel.expect("the service"));
-    let said = client.check(CheckRequest { attributes: Some(attributes) }).await.expect("an answer").into_inner();
+    let mut asked = tonic::Request::new(CheckRequest { attributes: Some(attributes) });
+    asked.metadata_mut().insert(wire::PROXY, "edge-1".parse().expect("metadata"));
+    let said = client.check(asked).await.expect("an answer").into_inner();
     let metadata = said.dynamic_metadata.expect("metadata").fields;
     let text = |key: &str| match metadata.get(key).and_then(|value| value.kind.clone()) {
         Some(Kind::StringValue(text)) => text,
