@@ -102,8 +102,8 @@ async fn allowed(service: &Arc<Service>, arrival: &Arrival<'_>, allow: Allow) ->
 
 fn granted(service: &Service, arrival: &Arrival<'_>, allow: &Allow) -> CheckResponse {
     let tenant = allow.grant.tenant.as_str();
-    let mut set = vec![header(service.claim_header(), tenant), header(wire::ROUTE, &allow.cluster)];
-    let mut written = BTreeSet::from([service.claim_header(), wire::ROUTE]);
+    let mut set = vec![header(wire::CLAIM_HEADER, tenant), header(wire::ROUTE, &allow.cluster)];
+    let mut written = BTreeSet::from([wire::CLAIM_HEADER, wire::ROUTE]);
     if let Some((carrier, secret)) = &allow.credential {
         let (name, value) = carried(*carrier, secret.expose());
         written.insert(name);

@@ -142,12 +142,6 @@ impl Service {
         self.readiness.set(phase);
     }
 
-    /// The claim header, lower case.
-    #[expect(clippy::unused_self, reason = "a setting of the service's to be")]
-    pub(super) const fn claim_header(&self) -> &'static str {
-        wire::CLAIM_HEADER
-    }
-
     /// Decides one request; see [`decide::decide`].
     pub(super) fn decide(&self, arrival: &Arrival<'_>) -> Decision {
         let (registry, keys) = (self.registry(), self.keys.load());
@@ -156,7 +150,7 @@ impl Service {
             keys: &keys,
             vault: self,
             ledger: &self.ledger,
-            claim_header: self.claim_header(),
+            claim_header: wire::CLAIM_HEADER,
         };
         decide::decide(&grounds, arrival)
     }
@@ -245,16 +239,17 @@ impl Service {
     /// A grant that came back, if it is ours.
     pub(super) fn verify(&self, text: &[u8]) -> Option<Grant> {
         let (signed, grant) = wire::decode_grant(text).ok()?;
-        self.grant_key.verify(&signed.grant, &signed.mac).then_some(grant)
+        self.is_ours(&signed).then_some(grant)
     }
 
     /// A signed grant that came back in a settlement, if it is ours.
     pub(super) fn verify_signed(&self, bytes: &[u8]) -> Option<Grant> {
-        let signed = SignedGrant::decode(bytes).ok()?;
-        if !self.grant_key.verify(&signed.grant, &signed.mac) {
-            return None;
-        }
+        let signed = SignedGrant::decode(bytes).ok().filter(|signed| self.is_ours(signed))?;
         Grant::decode(signed.grant).ok()
+    }
+
+    fn is_ours(&self, signed: &SignedGrant) -> bool {
+        self.grant_key.verify(&signed.grant, &signed.mac)
     }
 
     /// Reads the resources again: all of them or none. The last good set stays in force, and in the state file. Says
