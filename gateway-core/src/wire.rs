@@ -46,6 +46,29 @@ pub const REQUEST_ID: &str = "x-request-id";
 /// Envoy's mark of a body that it cut (`mesh.md` §0.1 fact 5); it overwrites a client's.
 pub const PARTIAL_BODY: &str = "x-envoy-auth-partial-body";
 
+/// Filter state by which the root `tenant-context` marks a request, as `set_property` names it (Envoy: `wasm.bh_grant`).
+pub const MARK: &str = "bh_grant";
+/// Value of [`MARK`] on a request that has a held grant, before the stream's number: Envoy skips ext_authz, the gate
+/// lets it through.
+pub const MARK_HELD: &str = "held-v1:";
+/// Value of [`MARK`] on a request that the service is to be asked about.
+pub const MARK_ASK: &str = "ask-v1:";
+/// Filter state by which the module says whose key a request leaves with (Envoy: `wasm.bh_last_hop`).
+pub const LAST_HOP: &str = "bh_last_hop";
+/// The one value of [`LAST_HOP`] that skips the last hop: the platform's key, put in by Envoy.
+pub const LAST_HOP_PLATFORM: &str = "platform";
+/// Metadata key: the last hop's word to its gate, and its one value that passes.
+pub const LAST_HOP_DONE: &str = "bulkhead_last_hop";
+/// See [`LAST_HOP_DONE`].
+pub const LAST_HOP_DONE_WORD: &str = "done-v1";
+
+/// gRPC metadata key that tells the kinds of Check apart; absent: profile `portable`.
+pub const ROOM: &str = "x-bulkhead-room";
+/// Value of [`ROOM`]: headers only, the module admits (profile `inline`).
+pub const ROOM_INLINE: &str = "inline";
+/// Value of [`ROOM`]: the last hop, which puts in a tenant's own key.
+pub const ROOM_LAST_HOP: &str = "last-hop";
+
 /// gRPC metadata key that carries the proxy's id in ext_authz and in the Gate.
 pub const PROXY: &str = "x-bulkhead-proxy";
 /// Envoy cluster of the service, where the module calls the Gate and data endpoints are routed.
@@ -54,7 +77,7 @@ pub const SERVICE_CLUSTER: &str = "bulkhead-service";
 /// The greatest request body, in bytes: the same number in Envoy's configuration, here and in the service.
 pub const MAX_BODY_BYTES: u64 = 4 * 1024 * 1024;
 /// The greatest encoded grant that is read, in bytes.
-pub const MAX_GRANT_BYTES: usize = 16 * 1024;
+pub const MAX_GRANT_BYTES: usize = 64 * 1024;
 
 /// Why a text is no grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use gateway_core::gate::{Outcome, Settlement, SyncRequest, SyncResponse};
+use gateway_core::gate::{LeaseRequest, LeaseResponse, Outcome, Settlement, SyncRequest, SyncResponse};
 use gateway_core::price::charge;
 use gateway_core::wire;
 use tonic::{Request, Response, Status};
@@ -31,7 +31,11 @@ impl gate_server::Gate for Gate {
         let report = request.into_inner();
         let result = take(&self.0, named.as_deref(), &report).await;
         self.0.metrics().synced(result.is_ok());
-        result.map(|()| Response::new(SyncResponse { sequence: report.sequence }))
+        result.map(|()| Response::new(SyncResponse { sequence: report.sequence, ..SyncResponse::default() }))
+    }
+
+    async fn lease(&self, _: Request<LeaseRequest>) -> Result<Response<LeaseResponse>, Status> {
+        Err(Status::unimplemented("nothing is lent"))
     }
 }
 

@@ -126,6 +126,7 @@ impl Accounting {
             denial: end.denial.unwrap_or_default().to_owned(),
             details: end.code_details.chars().take(outcome::MAX_DETAILS).collect(),
             duration_ms: end.now_ms.saturating_sub(self.started_ms),
+            leased: None,
         }
     }
 }

@@ -100,6 +100,7 @@ impl Outbox {
             settlements,
             refusals,
             refusals_lost: self.refusals_lost,
+            ..SyncRequest::default()
         })
     }
 

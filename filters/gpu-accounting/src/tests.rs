@@ -119,6 +119,7 @@ fn a_whole_stream_without_its_usage_chunk() {
         denial: String::new(),
         details: "via_upstream".into(),
         duration_ms: 500,
+        leased: None,
     };
     assert_eq!(stream.settle(&whole), want);
 }
