@@ -11,6 +11,7 @@ use gateway_core::wire;
 use tonic::{Request, Response, Status};
 
 use super::Service;
+use super::revocations::Since;
 use super::service::now;
 use crate::gate_service::gate_server;
 use crate::ledger::{GrantId, Now};
@@ -31,7 +32,10 @@ impl gate_server::Gate for Gate {
         let report = request.into_inner();
         let result = take(&self.0, named.as_deref(), &report).await;
         self.0.metrics().synced(result.is_ok());
-        result.map(|()| Response::new(SyncResponse { sequence: report.sequence, ..SyncResponse::default() }))
+        result.map(|()| {
+            let Since { epoch, revocations, floor } = self.0.revocations.since(report.epoch);
+            Response::new(SyncResponse { sequence: report.sequence, epoch, revocations, floor })
+        })
     }
 
     async fn lease(&self, _: Request<LeaseRequest>) -> Result<Response<LeaseResponse>, Status> {
