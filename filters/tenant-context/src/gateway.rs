@@ -1,7 +1,8 @@
-//! The grant of a stream, and the request compared with it: what the service decided upon must be what is here now.
+//! The root `gateway`: a stream's grant, and the request compared with it: what the service decided upon must be what is
+//! here now.
 //!
-//! Holds no clock and does no I/O. The MAC is the service's to check when the grant comes back; what this crate trusts
-//! is the place: only Envoy's ext_authz filter can write the metadata that the grant is read from.
+//! The MAC is the service's to check when the grant comes back; what is trusted here is the place: only Envoy's ext_authz
+//! filter can write the metadata that the grant is read from.
 
 #[cfg(test)]
 mod tests;
@@ -12,6 +13,8 @@ use gateway_core::name::TenantName;
 use gateway_core::{target, wire};
 use prost::Message as _;
 use prost::bytes::Bytes;
+
+use crate::revocations::{FRESH_MS, Revocations, Standing};
 
 /// What the module sees at the request's headers.
 #[derive(Clone, Copy, Debug, Default)]
@@ -57,10 +60,24 @@ impl TenantContext {
     /// [`Code::TenantConflict`] where the claim header names another tenant, or stands twice.
     pub fn admit(input: &Arrival<'_>) -> Result<Held, Denial> {
         let (signed, grant) = read(input)?;
+        let held = Held { grant, signed: signed.encode_to_vec().into(), received_ms: input.now_ms };
+        held.decided_upon(input.method, input.authority, input.path)?;
+        agree(input, &held.grant)?;
+        if held.expired(input.now_ms) { Err(not_admitted("The grant has no lifetime.")) } else { Ok(held) }
+    }
+}
+
+impl Held {
+    /// Compares a request with the one that was decided upon, byte for byte.
+    ///
+    /// # Errors
+    /// [`Code::NotAdmitted`] when the method, the authority or the path is another one, or empty.
+    pub fn decided_upon(&self, method: &[u8], authority: &[u8], path: &[u8]) -> Result<(), Denial> {
+        let grant = &self.grant;
         let decided = [
-            ("method", input.method, &grant.method),
-            ("authority", input.authority, &grant.authority),
-            ("path", input.path, &grant.path),
+            ("method", method, &grant.method),
+            ("authority", authority, &grant.authority),
+            ("path", path, &grant.path),
         ];
         for (what, now, then) in decided {
             if now.is_empty() || now != then.as_bytes() {
@@ -69,13 +86,32 @@ impl TenantContext {
                 return Err(not_admitted(&detail));
             }
         }
-        agree(input, &grant)?;
-        let held = Held { grant, signed: signed.encode_to_vec().into(), received_ms: input.now_ms };
-        if held.expired(input.now_ms) { Err(not_admitted("The grant has no lifetime.")) } else { Ok(held) }
+        Ok(())
     }
-}
 
-impl Held {
+    /// Whether a request that was admitted at its headers may still go on, now that its body is complete: a slow body
+    /// does not outlive its credential. What is known must be at most [`FRESH_MS`] old: by the grant, or by a `Sync`.
+    ///
+    /// # Errors
+    /// [`Code::NotAdmitted`] once the grant has expired; [`Code::InvalidCredential`] when the credential was revoked
+    /// meanwhile; [`Code::ServiceUnavailable`] when nobody can say any more whether it was.
+    pub fn still_good(&self, revocations: &mut Revocations, now_ms: u64) -> Result<(), Denial> {
+        if self.expired(now_ms) {
+            return Err(not_admitted("The grant expired while the request arrived."));
+        }
+        let unsure = Denial::new(Code::ServiceUnavailable);
+        match revocations.standing(&self.grant) {
+            Standing::Revoked => {
+                Err(Denial::new(Code::InvalidCredential).detail("It was revoked while the request arrived."))
+            }
+            Standing::Unknown => Err(unsure.detail("The grant is older than what the worker knows of revocations.")),
+            Standing::Good if revocations.fresh(now_ms) || now_ms.saturating_sub(self.received_ms) <= FRESH_MS => {
+                Ok(())
+            }
+            Standing::Good => Err(unsure.detail("The worker has not heard of revocations for too long.")),
+        }
+    }
+
     /// Whether the request may no longer start upstream. A clock that went backwards is no reason to go on.
     #[must_use]
     pub fn expired(&self, now_ms: u64) -> bool {
