@@ -4,8 +4,10 @@
 //! "not yours" and "does not exist" are one answer.
 
 mod template;
+mod token;
 
 pub use template::{PathClaims, PathTemplate, TemplateError};
+pub use token::{MAX_TOKEN_BYTES, token_agrees};
 
 use crate::denial::{Code, Denial};
 use crate::name::TenantName;
