@@ -289,8 +289,9 @@ impl HttpContext for Stream {
             Phase::Granted(granted) => {
                 let at_once = granted.held.grant.settle_at_once;
                 Self::settle(*granted, &mut outbox);
-                if let Some(queue) = self.queue.filter(|_| at_once) {
-                    host::wake(queue);
+                if at_once {
+                    outbox.hurry();
+                    self.queue.into_iter().for_each(host::wake);
                 }
             }
             Phase::Refused(denial) => Self::report(&mut outbox, denial.code.row().code),

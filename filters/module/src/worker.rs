@@ -7,7 +7,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::rc::Rc;
 
-use gpu_accounting::outbox::Outbox;
+use gpu_accounting::outbox::{Outbox, Reporter};
 use prost::Message as _;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
@@ -38,7 +38,9 @@ impl Worker {
 
     fn report(&mut self) {
         let Some(Configured { config, service, .. }) = &self.configured else { return };
-        let Some(report) = self.outbox.borrow_mut().report(&config.proxy, &self.id, host::now_ms()) else { return };
+        let by =
+            Reporter { proxy: &config.proxy, worker: &self.id, epoch: 0, now_ms: host::now_ms(), keep_alive: false };
+        let Some(report) = self.outbox.borrow_mut().report(&by) else { return };
         self.call = host::call_sync(service, &config.proxy, &report.encode_to_vec());
         if self.call.is_none() {
             self.outbox.borrow_mut().answered(false);
@@ -55,7 +57,7 @@ impl Context for Worker {
         self.outbox.borrow_mut().answered(status == 0);
         if status != 0 {
             log::warn!("the service did not take the report (gRPC status {status}): it is sent again");
-        } else if self.outbox.borrow().has_settlements() {
+        } else if self.outbox.borrow().is_urgent() {
             self.report();
         }
     }
