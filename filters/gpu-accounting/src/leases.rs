@@ -133,6 +133,12 @@ impl Pool {
         Taken::Waits
     }
 
+    /// Whether anybody waits.
+    #[must_use]
+    pub fn has_waiters(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
     /// A request waits no more: the client hung up. What is lent for it stays with the worker until the lease ends.
     pub fn leave(&mut self, waiter: u32) {
         if let Some(place) = self.places.get(&waiter) {

@@ -9,7 +9,7 @@ use gateway_core::wire;
 use header_hardening::HeaderEdit;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
-use tenant_context::front::{FrontStep, arrive};
+use tenant_context::front::FrontStep;
 
 use crate::config::Config;
 use crate::host;
@@ -47,15 +47,15 @@ impl Front {
             .collect();
         let head = Head { method, authority, path, headers: &plain };
         let step = {
-            let (mut held, revocations) = (self.shared.held.borrow_mut(), self.shared.revocations.borrow());
-            arrive(&config.rules, &head, &mut held, &revocations, host::now_ms())
+            let (mut held, mut revocations) = (self.shared.held.borrow_mut(), self.shared.revocations.borrow_mut());
+            tenant_context::front::Front::arrive(&config.rules, &head, &mut held, &mut revocations, host::now_ms())
         };
         let (word, part) = match step {
             FrontStep::Refuse(denial) => return Err(refuse(denial)),
             FrontStep::Ask(key) => (wire::MARK_ASK, FrontPart::Asked(key, request_id)),
             FrontStep::Held(grant) => {
                 let names: Vec<&str> = plain.iter().map(|(name, _)| *name).collect();
-                for edit in header_hardening::front_plan(&names, &config.rules.claim_header, &grant.grant.tenant) {
+                for edit in header_hardening::front_plan(&names, &config.rules.claim_header, &grant.held.grant.tenant) {
                     match edit {
                         HeaderEdit::Set(name, value) => host::set_request_header(&name, &value),
                         HeaderEdit::Remove(name) => host::remove_request_header(&name),

@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use gateway_core::admission::Terms;
 use gateway_core::denial::Denial;
+use gateway_core::gate::LimitState;
 use gpu_accounting::leases::{Pool, Ticket};
 use gpu_accounting::outbox::Outbox;
 use tenant_context::front::RequestKey;
@@ -34,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) waiting: RefCell<HashMap<u32, Rc<Wait>>>,
     /// Wakes the worker's root context.
     pub(crate) queue: Cell<Option<u32>>,
+    /// Requests with an inline grant whose body is on the way: they too must hear of revocations.
+    pub(crate) arriving: Cell<u32>,
     /// The one call to the Gate that is under way, by its token.
     pub(crate) call: Cell<Option<u32>>,
 }
@@ -56,8 +59,8 @@ pub(crate) struct Wait {
 
 /// How waiting ended.
 pub(crate) enum WaitEnd {
-    /// The request goes on.
-    Admitted(Ticket),
+    /// The request goes on; where limits stand, for the answer.
+    Admitted(Ticket, Vec<LimitState>),
     /// It was answered.
     Refused(Denial),
 }
@@ -81,7 +84,20 @@ impl Shared {
             fronts: RefCell::default(),
             waiting: RefCell::default(),
             queue: Cell::new(None),
+            arriving: Cell::new(0),
             call: Cell::new(None),
+        }
+    }
+
+    /// Whether somebody here relies on hearing of revocations.
+    pub(crate) fn keep_alive(&self) -> bool {
+        self.arriving.get() > 0 || !self.held.borrow().is_empty()
+    }
+
+    /// Somebody begins to rely on hearing of revocations: without fresh news the service is asked now.
+    pub(crate) fn listen(&self, now_ms: u64) {
+        if !self.revocations.borrow_mut().fresh(now_ms) {
+            self.wake();
         }
     }
 

@@ -47,11 +47,13 @@ enum Phase {
 }
 
 /// What both kinds of requests have: what an answer is measured and dressed with.
+#[derive(Default)]
 struct Flow {
     tenant: String,
     request_id: String,
     answer_headers: Vec<Header>,
-    accounting: Accounting,
+    /// None until the request is admitted.
+    accounting: Option<Accounting>,
     refused: Option<Denial>,
 }
 
@@ -190,6 +192,7 @@ impl HttpContext for Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
+        // `on_log` has ended it; a stream without one must not keep its place
         if self.shared.waiting.borrow_mut().remove(&self.id).is_some() {
             self.shared.pool.borrow_mut().leave(self.id);
         }

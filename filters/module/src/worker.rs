@@ -6,8 +6,9 @@
 use std::rc::Rc;
 
 use gateway_core::denial::{Code, Denial};
-use gateway_core::gate::{LeaseRequest, LeaseResponse, LimitRefusal, SyncRequest, SyncResponse};
+use gateway_core::gate::{Ask, LeaseRequest, LeaseResponse, LimitRefusal, SyncRequest, SyncResponse};
 use gpu_accounting::leases::Verdict;
+use gpu_accounting::outbox::Reporter;
 use prost::Message as _;
 
 use crate::config::Config;
@@ -25,8 +26,8 @@ pub(crate) struct Worker {
     config: Rc<Config>,
     service: Service,
     shared: Rc<Shared>,
-    /// Kind of the call under way, and when it left.
-    sent: Option<(Call, u64)>,
+    /// Kind of the call under way.
+    sent: Option<Call>,
     next_report_ms: u64,
 }
 
@@ -53,13 +54,19 @@ impl Worker {
         for waiter in overdue {
             self.end_waiting(waiter, Verdict::Unavailable);
         }
-        if self.shared.call.get().is_some() || now_ms < self.next_report_ms {
+        self.shared.held.borrow_mut().expire(now_ms);
+        if self.shared.call.get().is_some() {
+            return;
+        }
+        if self.shared.pool.borrow().has_waiters() {
+            return self.call();
+        }
+        if now_ms < self.next_report_ms {
             return;
         }
         self.next_report_ms = now_ms.saturating_add(self.config.sync_interval_ms).saturating_add(self.jitter());
-        let report = self.report(now_ms, false);
-        if let Some(report) = report {
-            self.send(Call::Sync, now_ms, &report.encode_to_vec());
+        if let Some(report) = self.report(now_ms, false) {
+            self.send(Call::Sync, report, Vec::new(), now_ms);
         }
     }
 
@@ -70,14 +77,12 @@ impl Worker {
         }
         let now_ms = host::now_ms();
         let asks = self.shared.pool.borrow_mut().asks(now_ms, &mut random::<12>);
-        if asks.is_empty() {
-            if let Some(report) = self.report(now_ms, false) {
-                self.send(Call::Sync, now_ms, &report.encode_to_vec());
-            }
-            return;
+        let which = if asks.is_empty() { Call::Sync } else { Call::Lease };
+        match self.report(now_ms, which == Call::Lease) {
+            Some(report) => self.send(which, report, asks, now_ms),
+            None if which == Call::Lease => self.failed(),
+            None => {}
         }
-        let report = self.report(now_ms, true);
-        self.send(Call::Lease, now_ms, &LeaseRequest { report, asks }.encode_to_vec());
     }
 
     /// `on_grpc_call_response`
@@ -86,7 +91,7 @@ impl Worker {
             return;
         }
         self.shared.call.set(None);
-        let Some((which, sent_ms)) = self.sent.take() else { return };
+        let Some(which) = self.sent.take() else { return };
         let answer = if status == 0 { read(which, &host::gate::answered(size)) } else { None };
         let Some(LeaseResponse { report: Some(report), lents }) = answer else {
             log::warn!("the service did not take the report (gRPC status {status}): it is sent again");
@@ -94,31 +99,42 @@ impl Worker {
             return;
         };
         self.shared.outbox.borrow_mut().answered(true);
-        self.shared.revocations.borrow_mut().told(&report, sent_ms);
+        self.shared.revocations.borrow_mut().told(&report);
         if which == Call::Lease {
             let verdicts = self.shared.pool.borrow_mut().answered(lents, host::now_ms());
             for (waiter, verdict) in verdicts {
                 self.end_waiting(waiter, verdict);
             }
         }
-        if self.shared.pool.borrow().waits() || self.shared.outbox.borrow().has_settlements() {
+        if self.shared.pool.borrow().has_waiters() || self.shared.outbox.borrow().is_urgent() {
             self.call();
         }
     }
 
     fn report(&self, now_ms: u64, for_lease: bool) -> Option<SyncRequest> {
         let closed = self.shared.pool.borrow_mut().closed(now_ms);
-        let epoch = self.shared.revocations.borrow().epoch();
-        let keep_alive = !self.shared.held.borrow().is_empty();
+        let by = Reporter {
+            proxy: &self.config.proxy,
+            worker: &self.shared.id,
+            epoch: self.shared.revocations.borrow().epoch(),
+            now_ms,
+            keep_alive: self.shared.keep_alive(),
+        };
         let mut outbox = self.shared.outbox.borrow_mut();
-        outbox.report(&self.config.proxy, &self.shared.id, now_ms)
+        outbox.close(closed);
+        if for_lease { outbox.report_for_lease(&by) } else { outbox.report(&by) }
     }
 
-    fn send(&mut self, which: Call, now_ms: u64, message: &[u8]) {
-        let token = host::gate::call(&self.service, which, &self.config.proxy, message);
+    fn send(&mut self, which: Call, report: SyncRequest, asks: Vec<Ask>, now_ms: u64) {
+        self.shared.revocations.borrow_mut().sent(report.sequence, now_ms);
+        let message = match which {
+            Call::Sync => report.encode_to_vec(),
+            Call::Lease => LeaseRequest { report: Some(report), asks }.encode_to_vec(),
+        };
+        let token = host::gate::call(&self.service, which, &self.config.proxy, &message);
         self.shared.call.set(token);
         match token {
-            Some(_) => self.sent = Some((which, now_ms)),
+            Some(_) => self.sent = Some(which),
             None => self.failed(),
         }
     }
@@ -126,6 +142,7 @@ impl Worker {
     /// The call did not succeed, or nobody knows: who waited for it is refused, what it told is told again.
     fn failed(&self) {
         self.shared.outbox.borrow_mut().answered(false);
+        self.shared.revocations.borrow_mut().failed();
         let verdicts = self.shared.pool.borrow_mut().failed(host::now_ms());
         for (waiter, verdict) in verdicts {
             self.end_waiting(waiter, verdict);
@@ -136,7 +153,10 @@ impl Worker {
     fn end_waiting(&self, waiter: u32, verdict: Verdict) {
         let Some(wait) = self.shared.waiting.borrow_mut().remove(&waiter) else { return };
         let (end, headers) = match verdict {
-            Verdict::Admitted(ticket) => (WaitEnd::Admitted(ticket), Vec::new()),
+            Verdict::Admitted(ticket) => {
+                let limits = self.shared.pool.borrow().limits_now(&ticket, host::now_ms());
+                (WaitEnd::Admitted(ticket, limits), Vec::new())
+            }
             Verdict::Refused(refusal) => refused(refusal),
             Verdict::Unavailable => {
                 let denial = Denial::new(Code::ServiceUnavailable).detail("no lease came in time");
@@ -144,7 +164,7 @@ impl Worker {
             }
         };
         let act = || match &end {
-            WaitEnd::Admitted(_) => host::gate::resume_request(),
+            WaitEnd::Admitted(..) => host::gate::resume_request(),
             WaitEnd::Refused(denial) => {
                 let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
                 host::answer(denial.code.row().status, &denial.body(&wait.request_id, true), &headers);

@@ -10,4 +10,4 @@ pub mod held;
 mod request_key;
 pub mod revocations;
 
-pub use gateway::{Arrival, Held, TenantContext};
+pub use gateway::{Arrival, Held, QUICK_MS, TenantContext, answer_tag};

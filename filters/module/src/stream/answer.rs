@@ -2,7 +2,7 @@
 
 use gateway_core::denial::Denial;
 use gateway_core::wire;
-use gpu_accounting::{Passed, ResponseStep};
+use gpu_accounting::{Accounting, Passed, ResponseStep};
 use header_hardening::{AnswerFacts, HeaderEdit};
 use proxy_wasm::types::Action;
 
@@ -27,8 +27,9 @@ impl Stream {
     /// `on_http_response_body`
     pub(super) fn answer_body(&mut self, size: usize, end: bool) -> Action {
         let Some(flow) = self.flow().filter(|flow| flow.refused.is_none()) else { return Action::Continue };
-        let chunk = if flow.accounting.reads_answer() { host::response_chunk(size) } else { Vec::new() };
-        if let Passed::Replaced(chunk) = flow.accounting.response_body(&chunk, end) {
+        let Some(accounting) = &mut flow.accounting else { return Action::Continue };
+        let chunk = if accounting.reads_answer() { host::response_chunk(size) } else { Vec::new() };
+        if let Passed::Replaced(chunk) = accounting.response_body(&chunk, end) {
             host::replace_response_chunk(size, &chunk);
         }
         Action::Continue
@@ -57,10 +58,15 @@ impl Flow {
         tenant_context::answer_tag(&self.tenant, &values(wire::TENANT))?;
         let first = |wanted: &str| values(wanted).first().copied();
         let status = first(":status").and_then(|text| std::str::from_utf8(text).ok()?.parse().ok()).unwrap_or(0);
-        match self.accounting.response_head(status, first("content-type"), first("content-encoding")) {
-            ResponseStep::Deny(denial) => return Err(denial),
-            ResponseStep::Continue { remove_content_length: true } => host::remove_response_header("content-length"),
-            ResponseStep::Continue { remove_content_length: false } => {}
+        let read = |accounting: &mut Accounting| {
+            accounting.response_head(status, first("content-type"), first("content-encoding"))
+        };
+        match self.accounting.as_mut().map(read) {
+            Some(ResponseStep::Deny(denial)) => return Err(denial),
+            Some(ResponseStep::Continue { remove_content_length: true }) => {
+                host::remove_response_header("content-length");
+            }
+            Some(ResponseStep::Continue { remove_content_length: false }) | None => {}
         }
         let names: Vec<&str> = headers.iter().map(|(name, _)| name.as_str()).collect();
         let facts =
@@ -77,6 +83,8 @@ impl Flow {
     /// Behind headers or trailers. Held bytes went with the last chunk that was whole; a cut event has nowhere to go any
     /// more.
     fn answer_ends(&mut self) {
-        let _ = self.accounting.response_body(&[], true);
+        if let Some(accounting) = &mut self.accounting {
+            let _ = accounting.response_body(&[], true);
+        }
     }
 }

@@ -36,51 +36,60 @@ impl Stream {
 impl Portable {
     fn end(self, shared: &Shared) {
         let grant = &self.held.grant;
-        let at_once = grant.settle_at_once;
         let denial = self.flow.refused.as_ref().map(|denial| denial.code.row().code);
         let end = stream_end(denial, self.held.signed.to_vec());
-        shared.outbox.borrow_mut().settle(&grant.id, self.flow.accounting.settle(&end));
-        if at_once {
-            shared.wake();
+        if let Some(accounting) = self.flow.accounting {
+            shared.outbox.borrow_mut().settle(&grant.id, accounting.settle(&end));
+        }
+        if grant.settle_at_once {
+            at_once(shared);
         }
     }
 }
 
 impl Inline {
     fn end(mut self, shared: &Shared, id: u32) {
-        self.waited();
-        let handle = self.grant.grant.handle.clone();
-        let (flow, stage) = (self.flow, self.stage);
-        if let Stage::Sent(ticket) = stage {
-            let end = stream_end(flow.refused.as_ref().map(|denial| denial.code.row().code), handle.to_vec());
-            let leased = ticket.leased(&flow.request_id, &self.model, self.input_estimate);
-            let settlement = flow.accounting.settle_leased(&end, leased);
-            let tokens = settlement.usage.as_ref().map_or(settlement.output_seen, |usage| usage.input.saturating_add(usage.output));
-            let at_once = ticket.settle_at_once();
-            shared.pool.borrow_mut().ended(ticket, tokens);
-            shared.outbox.borrow_mut().settle_leased(settlement);
-            if at_once {
-                shared.wake();
-            }
-            return;
-        }
-        if matches!(stage, Stage::Waiting(_)) {
-            shared.waiting.borrow_mut().remove(&id);
-            shared.pool.borrow_mut().leave(id);
-        }
-        let refused = flow.refused;
-        let refusal = Refusal {
-            request_id: flow.request_id,
-            status: host::response_code().unwrap_or(0),
-            details: host::code_details(),
-            denial: refused.as_ref().map(|denial| denial.code.row().code.to_owned()).unwrap_or_default(),
-            detail: refused.and_then(|denial| denial.detail).unwrap_or_default(),
-            grant: handle,
-            model: self.model,
-            ..Refusal::default()
+        shared.arriving.set(shared.arriving.get().saturating_sub(1));
+        let flow = std::mem::take(self.flow());
+        let (code, detail) = match &flow.refused {
+            Some(denial) => (Some(denial.code.row().code), denial.detail.clone().unwrap_or_default()),
+            None => (None, String::new()),
         };
-        shared.outbox.borrow_mut().refuse(refusal, host::now_ms());
+        let handle = self.grant.held.signed.clone();
+        match (self.stage, flow.accounting) {
+            (Stage::Sent(ticket), Some(accounting)) => {
+                let settlement = accounting.settle(&stream_end(code, handle.to_vec()));
+                shared.pool.borrow_mut().ended(&ticket, &settlement);
+                shared.outbox.borrow_mut().settle_leased(settlement);
+                if ticket.settle_at_once() {
+                    at_once(shared);
+                }
+            }
+            (stage, _) => {
+                if matches!(stage, Stage::Waiting(..)) {
+                    shared.waiting.borrow_mut().remove(&id);
+                    shared.pool.borrow_mut().leave(id);
+                }
+                let refusal = Refusal {
+                    request_id: flow.request_id,
+                    status: host::response_code().unwrap_or(0),
+                    details: host::code_details(),
+                    denial: code.unwrap_or_default().to_owned(),
+                    detail,
+                    grant: handle,
+                    model: self.model,
+                    ..Refusal::default()
+                };
+                shared.outbox.borrow_mut().refuse(refusal, host::now_ms());
+            }
+        }
     }
+}
+
+/// Somebody may be waiting for what this request gives back.
+fn at_once(shared: &Shared) {
+    shared.outbox.borrow_mut().hurry();
+    shared.wake();
 }
 
 /// A request that never had a grant here: a grant that the service gave all the same is handed back; otherwise the refusal

@@ -1,7 +1,7 @@
 //! A request under a grant that pins it down whole: the service has admitted it, knows its length, and has said what to
 //! change in it.
 
-use gateway_core::denial::Denial;
+use gateway_core::denial::{Code, Denial};
 use gpu_accounting::Accounting;
 use proxy_wasm::types::Action;
 use tenant_context::Held;
@@ -10,7 +10,7 @@ use super::{Flow, apply};
 use crate::host;
 use crate::shared::Shared;
 
-/// Under way with its grant.
+/// Under way with its grant; its flow has its accounting from the start.
 pub(super) struct Portable {
     pub(super) flow: Flow,
     pub(super) held: Held,
@@ -33,7 +33,7 @@ impl Portable {
             tenant: held.grant.tenant.clone(),
             request_id: held.grant.request_id.clone(),
             answer_headers: held.grant.answer_headers.clone(),
-            accounting,
+            accounting: Some(accounting),
             refused: None,
         };
         Ok(Self { flow, held, body_size: 0, body_gone: false })
@@ -51,12 +51,13 @@ impl Portable {
         if !end {
             return Ok(Action::Pause);
         }
-        if self.flow.accounting.edits_body() {
-            if let Some(rewritten) = self.flow.accounting.request_body(&host::request_body())? {
+        let accounting = self.flow.accounting.as_ref().ok_or(Denial::new(Code::Internal))?;
+        if accounting.edits_body() {
+            if let Some(rewritten) = accounting.request_body(&host::request_body())? {
                 host::replace_request_body(rewritten.body());
             }
         } else {
-            self.flow.accounting.untouched_body(size)?;
+            accounting.untouched_body(size)?;
         }
         self.body_gone = true;
         Ok(Action::Continue)
