@@ -69,11 +69,11 @@ proptest! {
 
     #[test]
     fn moved_boundaries_are_another_request(
-        text in "[a\0]{0,40}",
+        text in "[a\u{1}]{0,8}",
         one in any::<[u8; 5]>(),
         two in any::<[u8; 5]>(),
     ) {
-        let place = |places: [u8; 5]| places.map(|place| usize::from(place) % 41);
+        let place = |places: [u8; 5]| places.map(|place| usize::from(place) % 9);
         let (one, two) = (cut(text.as_bytes(), &place(one)), cut(text.as_bytes(), &place(two)));
         prop_assert_eq!(key(&one) == key(&two), one == two);
     }
