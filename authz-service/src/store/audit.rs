@@ -62,6 +62,8 @@ pub struct AuditRecord {
 pub enum Decision {
     /// Granted.
     Allow,
+    /// Granted for requests alike, which are admitted one by one (profile `inline`).
+    Grant,
     /// Refused by the service.
     #[default]
     Deny,
@@ -114,6 +116,7 @@ impl Decision {
     fn name(self) -> &'static str {
         match self {
             Self::Allow => "allow",
+            Self::Grant => "grant",
             Self::Deny => "deny",
             Self::Refused => "refused",
             Self::Admin => "admin",
@@ -122,7 +125,7 @@ impl Decision {
     }
 
     fn named(name: &str) -> Self {
-        [Self::Allow, Self::Refused, Self::Admin, Self::Undone]
+        [Self::Allow, Self::Grant, Self::Refused, Self::Admin, Self::Undone]
             .into_iter()
             .find(|decision| decision.name() == name)
             .unwrap_or_default()

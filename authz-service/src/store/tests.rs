@@ -2,6 +2,7 @@
 
 mod crash;
 mod durable;
+mod migration;
 mod reports;
 
 use std::sync::atomic::{AtomicBool, Ordering};
