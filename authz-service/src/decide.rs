@@ -5,6 +5,7 @@
 //! answer. What cannot be decided is denied.
 
 mod answer;
+mod lease;
 mod limits;
 
 use std::collections::HashMap;
@@ -25,6 +26,7 @@ use crate::ledger::{GrantId, Ledger, Now, Reservation, Reserved, Subject};
 use crate::registry::{CredentialHeader, EndpointKind, Model, Provider, Registry, Reserve, Tenant, TenantState};
 use crate::vault::Secret;
 
+pub use lease::lend;
 pub use limits::{Field, fields};
 
 /// One request as Envoy describes it, with everything that a decision reads. Never printed: its headers hold the

@@ -41,7 +41,7 @@ pub(super) fn chat(
 }
 
 /// Whether the next request may be waiting for what this one gives back.
-fn is_short(state: &LimitState, reserved: &gate::Cost) -> bool {
+pub(super) fn is_short(state: &LimitState, reserved: &gate::Cost) -> bool {
     match state.refill {
         Refill::InFlight => state.left <= (state.amount / 8).max(4),
         Refill::Window(_) => state.left < amount_of(reserved, state.counts),

@@ -108,7 +108,7 @@ fn whole(amount: u64) -> u64 {
     amount.min(999_999_999_999_999)
 }
 
-fn window_seconds(refill: &Refill) -> Option<u64> {
+pub(super) fn window_seconds(refill: &Refill) -> Option<u64> {
     match refill {
         Refill::Window(Window::Minute) => Some(60),
         Refill::Window(Window::Hour) => Some(3600),

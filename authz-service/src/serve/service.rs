@@ -101,6 +101,7 @@ impl Service {
             |reservation: Reservation| terms_of(&loaded.registry, &reservation).map(|terms| (reservation, terms));
         let outstanding = restored.outstanding.into_iter().map(terms).collect::<Result<Vec<_>, _>>()?;
         ledger.restore(now(), &restored.windows, outstanding)?;
+        ledger.restore_leases(now(), restored.leases);
         let first = Command::KeepSources {
             version: loaded.registry.version.clone(),
             bytes: loaded.sources.to_bytes().map_err(StartError::Sources)?,
@@ -303,6 +304,7 @@ impl Service {
                 self.ledger.confirm(expired.id);
             }
         }
+        self.expire_leases(now).await;
         if (now.unix_ms / 1000).is_multiple_of(60) {
             self.submit(Command::Prune { now_ms: now.unix_ms });
         }
