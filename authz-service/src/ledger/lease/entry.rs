@@ -62,6 +62,12 @@ impl Leases {
         }
     }
 
+    /// Nothing of any lease is still to come.
+    #[cfg(test)]
+    pub(in crate::ledger) fn is_empty(&self) -> bool {
+        self.live.is_empty() && self.due.is_empty()
+    }
+
     pub(super) fn is_buried(&self, id: LeaseId) -> bool {
         self.buried.contains(&id)
     }
