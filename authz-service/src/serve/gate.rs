@@ -6,6 +6,8 @@
 
 mod leased;
 mod report;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
