@@ -5,11 +5,13 @@
 
 mod check;
 mod gate;
+mod last_hop;
 pub mod logs;
 pub mod metrics;
 mod models;
-
+mod revocations;
 mod service;
+mod wording;
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;

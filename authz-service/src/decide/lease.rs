@@ -10,10 +10,10 @@ use gateway_core::denial::{Code, Denial};
 use gateway_core::gate::{self, Ask, Cost, Grant, Header, LimitRefusal};
 use gateway_core::name::{ModelName, TenantName};
 
-use super::{Field, Grounds, Stop, answer, limits};
+use super::{Field, Grounds, Stop, limits};
 use crate::identity::api_key;
-use crate::ledger::{Asked, Holder, Lease, LeaseId, LimitState, Now, Subject};
-use crate::registry::{Counts, KeyTerms, Model, Refill, Tenant, TenantState};
+use crate::ledger::{Asked, Holder, Lease, LeaseId, Now, Subject};
+use crate::registry::{KeyTerms, Model, Tenant, TenantState};
 
 /// No handle is good for longer, whatever it says.
 const OLDEST: Duration = Duration::from_secs(130);
@@ -73,7 +73,7 @@ fn try_lend(
         None if served_all(lent.served, ask) => None,
         None => Some(refusal(again())),
     };
-    let settle_at_once = refused.is_some() || lent.states.iter().any(|state| answer::is_short(state, &lent.amount));
+    let settle_at_once = refused.is_some() || lent.states.iter().any(|state| limits::is_short(state, &lent.amount));
     let told = gate::Lent {
         id: ask.id.clone(),
         served: lent.served,
@@ -81,7 +81,7 @@ fn try_lend(
         expires_in_ms: u32::try_from(lent.expires_in.as_millis()).unwrap_or(0),
         rate_tokens: lent.rate_tokens,
         settle_at_once,
-        limits: lent.states.iter().map(limit_state).collect(),
+        limits: limits::told(&lent.states),
         refused,
     };
     Ok((told, lent.record))
@@ -145,35 +145,5 @@ fn refusal(stop: Stop) -> LimitRefusal {
         detail: denial.detail.unwrap_or_default(),
         headers: headers.into_iter().map(|field| Header { name: field.name.to_owned(), value: field.value }).collect(),
         param: denial.param.unwrap_or_default(),
-    }
-}
-
-fn limit_state(state: &LimitState) -> gate::LimitState {
-    let (counts, refill) = (counts(state.counts), refill(&state.refill));
-    gate::LimitState {
-        name: state.name.clone(),
-        counts: counts.into(),
-        refill: refill.into(),
-        window_seconds: limits::window_seconds(&state.refill).unwrap_or(0),
-        amount: state.amount,
-        left: state.left,
-        reset_after_ms: u64::try_from(state.reset_after.as_millis()).unwrap_or(u64::MAX),
-    }
-}
-
-const fn counts(counts: Counts) -> gate::Counts {
-    match counts {
-        Counts::GpuMs => gate::Counts::GpuMs,
-        Counts::Tokens => gate::Counts::Tokens,
-        Counts::MicroUsd => gate::Counts::MicroUsd,
-        Counts::Requests => gate::Counts::Requests,
-    }
-}
-
-const fn refill(refill: &Refill) -> gate::Refill {
-    match refill {
-        Refill::Window(_) => gate::Refill::Window,
-        Refill::Rate(_) => gate::Refill::Rate,
-        Refill::InFlight => gate::Refill::InFlight,
     }
 }

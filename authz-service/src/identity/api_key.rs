@@ -79,6 +79,8 @@ pub struct KeyIdentity {
     pub permits: Permits,
     /// Its own limits.
     pub limits: Vec<Limit>,
+    /// Not valid from this instant on: its resource's, or the greatest age.
+    pub expires_at: Timestamp,
 }
 
 impl NewKey {
@@ -208,6 +210,10 @@ pub fn check(
         tenant: record.tenant.clone(),
         permits: terms.permits.clone(),
         limits: terms.limits.clone(),
+        expires_at: record
+            .created_at
+            .checked_add(MAX_AGE)
+            .map_or(terms.expires_at, |oldest| oldest.min(terms.expires_at)),
     })
 }
 

@@ -56,7 +56,7 @@ async fn sync(service: &Service, report: &Report<'_>) -> Result<SyncResponse, St
     commit(service, commands).await?;
     taken.confirm(service, now);
     commit(service, report.held(service, now)).await?;
-    Ok(report.answer())
+    Ok(report.answer(service))
 }
 
 /// The report first, so that what it gives back can be lent; then the asks, and one commit for all of it. A call that is
@@ -69,7 +69,7 @@ async fn lease(service: &Service, report: &Report<'_>, message: &LeaseRequest) -
     commit(service, commands).await?;
     taken.confirm(service, now);
     commit(service, report.held(service, now)).await?;
-    Ok(LeaseResponse { report: Some(report.answer()), lents })
+    Ok(LeaseResponse { report: Some(report.answer(service)), lents })
 }
 
 async fn commit(service: &Service, commands: Vec<Command>) -> Result<(), Status> {

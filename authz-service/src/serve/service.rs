@@ -20,6 +20,7 @@ use prost::Message as _;
 
 use self::start::{first_set, key_record, own_key, terms_of};
 use super::metrics::{Metrics, Phase, Readiness};
+use super::revocations::Revocations;
 use crate::cli::ServeOptions;
 use crate::decide::{self, Allow, Arrival, Decision, Deny, Grounds};
 use crate::identity::api_key::KeyRecord;
@@ -72,6 +73,7 @@ pub struct Service {
     pub(super) keys: ArcSwap<HashMap<String, KeyRecord>>,
     pub(super) own_keys: ArcSwap<OwnKeys>,
     pub(super) ledger: Ledger,
+    pub(super) revocations: Revocations,
     pub(super) store: Store,
     pub(super) kek: Kek,
     grant_key: GrantKey,
@@ -111,6 +113,7 @@ impl Service {
             keys: ArcSwap::from_pointee(restored.keys.iter().filter_map(key_record).collect()),
             own_keys: ArcSwap::from_pointee(restored.vault.into_iter().filter_map(own_key).collect()),
             ledger,
+            revocations: Revocations::new(restored.epoch),
             store,
             kek,
             grant_key,
@@ -145,22 +148,35 @@ impl Service {
 
     /// Decides one request; see [`decide::decide`].
     pub(super) fn decide(&self, arrival: &Arrival<'_>) -> Decision {
+        self.on_grounds(|grounds| decide::decide(grounds, arrival))
+    }
+
+    /// Decides the head of one request; see [`decide::decide_head`].
+    pub(super) fn decide_head(&self, arrival: &Arrival<'_>) -> Decision {
+        // First of all: a change that comes in between is not seen, and its revocation voids the grant.
+        let epoch = self.revocations.epoch();
+        self.on_grounds(|grounds| decide::decide_head(grounds, arrival, epoch))
+    }
+
+    /// What is decided on what stands now.
+    pub(super) fn on_grounds<T>(&self, decide: impl FnOnce(&Grounds<'_>) -> T) -> T {
         let (registry, keys) = (self.registry(), self.keys.load());
-        let grounds = Grounds {
+        decide(&Grounds {
             registry: &registry,
             keys: &keys,
             vault: self,
             ledger: &self.ledger,
             claim_header: wire::CLAIM_HEADER,
-        };
-        decide::decide(&grounds, arrival)
+        })
     }
 
-    /// Makes an allowance durable: its audit record and its reservation, in one commit.
+    /// Makes an allowance durable: its audit record and its reservation, in one commit. Where the module admits, it is
+    /// the record of a grant; each request under it has its own.
     pub(super) async fn record_allow(&self, arrival: &Arrival<'_>, allow: &Allow) -> Result<(), WriteError> {
+        let head = allow.grant.terms.is_some();
         let record = AuditRecord {
-            decision: store::Decision::Allow,
-            grant_id: allow.reservation.is_some().then_some(arrival.grant_id),
+            decision: if head { store::Decision::Grant } else { store::Decision::Allow },
+            grant_id: (head || allow.reservation.is_some()).then_some(arrival.grant_id),
             reserved: allow.reservation.is_some().then_some(allow.facts.reserved),
             ..self.record(arrival, &allow.facts)
         };
@@ -232,9 +248,21 @@ impl Service {
 
     /// A grant as it travels: signed.
     pub(super) fn sign(&self, grant: &Grant) -> String {
+        wire::encode_grant(&self.signed(grant))
+    }
+
+    /// The grant with its handle: the same grant, signed by itself, without what only the module reads.
+    pub(super) fn with_handle(&self, grant: Grant) -> Grant {
+        let Grant { terms, edits, answer_headers, models, .. } = grant;
+        let bare = Grant { terms: None, edits: None, answer_headers: Vec::new(), models: Vec::new(), ..grant };
+        let handle = self.signed(&bare).encode_to_vec().into();
+        Grant { terms, edits, answer_headers, models, handle, ..bare }
+    }
+
+    fn signed(&self, grant: &Grant) -> SignedGrant {
         let bytes = grant.encode_to_vec();
         let mac = self.grant_key.sign(&bytes).to_vec();
-        wire::encode_grant(&SignedGrant { grant: bytes.into(), mac: mac.into() })
+        SignedGrant { grant: bytes.into(), mac: mac.into() }
     }
 
     /// A grant that came back, if it is ours.
@@ -276,6 +304,7 @@ impl Service {
         self.registry.store(Arc::new(loaded.registry));
         self.count_resources();
         if changed {
+            self.revocations.revoke_all();
             tracing::info!(version, "policies loaded");
             self.keep_sources(version, &loaded.sources).await;
         }
@@ -343,6 +372,11 @@ fn lines(problems: &[Problem]) -> String {
 }
 
 impl decide::OwnKeys for Service {
+    fn has_own_key(&self, tenant: &TenantName, provider: &str) -> bool {
+        let keys = self.own_keys.load();
+        !keys.is_empty() && keys.contains_key(&(tenant.clone(), provider.to_owned()))
+    }
+
     fn own_key(&self, tenant: &TenantName, provider: &str) -> Result<Option<Secret>, Denial> {
         let keys = self.own_keys.load();
         if keys.is_empty() {

@@ -304,4 +304,8 @@ impl OwnKeys for NoOwnKeys {
     fn own_key(&self, _tenant: &TenantName, _provider: &str) -> Result<Option<Secret>, Denial> {
         Ok(None)
     }
+
+    fn has_own_key(&self, _tenant: &TenantName, _provider: &str) -> bool {
+        false
+    }
 }

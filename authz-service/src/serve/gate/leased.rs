@@ -4,10 +4,9 @@
 use gateway_core::gate::{Ask, Grant, Leased, Lent, Settlement};
 use gateway_core::name::{ModelName, TenantName};
 use gateway_core::price::{Terms, charge};
-use gateway_core::wire;
 
 use super::report::ending;
-use crate::decide::{self, Grounds};
+use crate::decide;
 use crate::ledger::{Holder, Lease, LeaseId, Now};
 use crate::serve::Service;
 use crate::store::{AuditRecord, Command, Decision, LeasedEnd};
@@ -15,19 +14,11 @@ use crate::store::{AuditRecord, Command, Decision, LeasedEnd};
 impl Service {
     /// Answers one ask; what comes with the answer must be durable before it leaves.
     pub(super) fn lend(&self, ask: &Ask, holder: &Holder) -> (Lent, Option<Lease>) {
-        let (registry, keys) = (self.registry(), self.keys.load());
-        let grounds = Grounds {
-            registry: &registry,
-            keys: &keys,
-            vault: self,
-            ledger: &self.ledger,
-            claim_header: wire::CLAIM_HEADER,
-        };
         let handle = self.verify_signed(&ask.grant);
         if handle.is_none() {
             tracing::warn!(proxy = holder.proxy, "an ask without our grant");
         }
-        decide::lend(&grounds, handle.as_ref(), ask, holder, jiff::Timestamp::now())
+        self.on_grounds(|grounds| decide::lend(grounds, handle.as_ref(), ask, holder, jiff::Timestamp::now()))
     }
 
     /// Once a second: what nobody closed or settled becomes spend.

@@ -9,6 +9,7 @@ use tonic::metadata::MetadataMap;
 use super::leased;
 use crate::ledger::{GrantId, Holder, LeaseId, Now};
 use crate::serve::Service;
+use crate::serve::revocations::Since;
 use crate::store::{Command, Refusal, Settle};
 
 /// Greatest number of each kind of fact in one report.
@@ -67,8 +68,9 @@ impl<'a> Report<'a> {
     }
 
     /// The answer, once everything is durable.
-    pub(super) fn answer(&self) -> SyncResponse {
-        SyncResponse { sequence: self.message.sequence, ..SyncResponse::default() }
+    pub(super) fn answer(&self, service: &Service) -> SyncResponse {
+        let Since { epoch, revocations, floor } = service.revocations.since(self.message.epoch);
+        SyncResponse { sequence: self.message.sequence, epoch, revocations, floor }
     }
 }
 
