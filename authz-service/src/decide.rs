@@ -7,6 +7,7 @@
 
 mod answer;
 mod catalog;
+mod lease;
 pub(crate) mod limits;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -31,6 +32,7 @@ use crate::vault::Secret;
 use self::catalog::Offered;
 
 pub use gateway_core::limits::Field;
+pub use lease::lend;
 
 /// One request as Envoy describes it, with everything that a decision reads. Never printed: its headers hold the
 /// credential.

@@ -204,16 +204,7 @@ pub fn check(
     if !bool::from(genuine) || record.id != parsed.id {
         return Err(CredentialError::invalid("api key: wrong secret"));
     }
-    if record.revoked_at.is_some() {
-        return Err(CredentialError::invalid("api key: revoked"));
-    }
-    let terms = terms.ok_or(CredentialError::invalid("api key: no resource"))?;
-    if terms.id != record.id || terms.tenant != record.tenant {
-        return Err(CredentialError::invalid("api key: the resource is another tenant's"));
-    }
-    if now >= terms.expires_at || now.duration_since(record.created_at) > MAX_AGE {
-        return Err(CredentialError::invalid("api key: expired"));
-    }
+    let terms = in_force(record, terms, now)?;
     Ok(KeyIdentity {
         id: record.id.clone(),
         tenant: record.tenant.clone(),
@@ -224,6 +215,28 @@ pub fn check(
             .checked_add(MAX_AGE)
             .map_or(terms.expires_at, |oldest| oldest.min(terms.expires_at)),
     })
+}
+
+/// Whether a key that was proved holds at `now`: by what the store (`record`) and the resources (`terms`) say.
+///
+/// # Errors
+/// [`CredentialError`]: revoked, expired, without a resource, or another tenant's.
+pub fn in_force<'a>(
+    record: &KeyRecord,
+    terms: Option<&'a KeyTerms>,
+    now: Timestamp,
+) -> Result<&'a KeyTerms, CredentialError> {
+    if record.revoked_at.is_some() {
+        return Err(CredentialError::invalid("api key: revoked"));
+    }
+    let terms = terms.ok_or(CredentialError::invalid("api key: no resource"))?;
+    if terms.id != record.id || terms.tenant != record.tenant {
+        return Err(CredentialError::invalid("api key: the resource is another tenant's"));
+    }
+    if now >= terms.expires_at || now.duration_since(record.created_at) > MAX_AGE {
+        return Err(CredentialError::invalid("api key: expired"));
+    }
+    Ok(terms)
 }
 
 #[cfg(test)]

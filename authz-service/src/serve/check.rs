@@ -204,3 +204,6 @@ fn value<'a>(headers: &[(&str, &'a [u8])], wanted: &str) -> &'a str {
     let found = headers.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value);
     found.and_then(|value| std::str::from_utf8(value).ok()).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -103,6 +103,7 @@ impl Service {
             |reservation: Reservation| terms_of(&loaded.registry, &reservation).map(|terms| (reservation, terms));
         let outstanding = restored.outstanding.into_iter().map(terms).collect::<Result<Vec<_>, _>>()?;
         ledger.restore(now(), &restored.windows, outstanding)?;
+        ledger.restore_leases(now(), restored.leases);
         let first = Command::KeepSources {
             version: loaded.registry.version.clone(),
             bytes: loaded.sources.to_bytes().map_err(StartError::Sources)?,
@@ -157,7 +158,8 @@ impl Service {
         self.on_grounds(|grounds| decide::decide_head(grounds, arrival, epoch))
     }
 
-    fn on_grounds(&self, decide: impl FnOnce(&Grounds<'_>) -> Decision) -> Decision {
+    /// What is decided on what stands now.
+    pub(super) fn on_grounds<T>(&self, decide: impl FnOnce(&Grounds<'_>) -> T) -> T {
         let (registry, keys) = (self.registry(), self.keys.load());
         decide(&Grounds {
             registry: &registry,
@@ -331,6 +333,7 @@ impl Service {
                 self.ledger.confirm(expired.id);
             }
         }
+        self.expire_leases(now).await;
         if (now.unix_ms / 1000).is_multiple_of(60) {
             self.submit(Command::Prune { now_ms: now.unix_ms });
         }

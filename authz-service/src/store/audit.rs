@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 
 use crate::ledger::GrantId;
 
-pub(super) use rows::{COLUMNS, insert, insert_reported, line, report_refusal};
+pub(super) use rows::{COLUMNS, end, insert, insert_new, insert_reported, line, report_refusal};
 
 /// What is known when it is decided. Empty text: not known, or not applicable.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -73,6 +73,8 @@ pub enum Decision {
     Admin,
     /// Granted, and never started.
     Undone,
+    /// Requests of a lease that nobody reported, together.
+    Gap,
 }
 
 /// A record as it is read back.
@@ -121,11 +123,12 @@ impl Decision {
             Self::Refused => "refused",
             Self::Admin => "admin",
             Self::Undone => "undone",
+            Self::Gap => "gap",
         }
     }
 
     fn named(name: &str) -> Self {
-        [Self::Allow, Self::Grant, Self::Refused, Self::Admin, Self::Undone]
+        [Self::Allow, Self::Grant, Self::Refused, Self::Admin, Self::Undone, Self::Gap]
             .into_iter()
             .find(|decision| decision.name() == name)
             .unwrap_or_default()

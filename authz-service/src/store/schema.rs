@@ -100,7 +100,7 @@ CREATE TABLE audit_next (
     key_id TEXT NOT NULL,
     credential TEXT NOT NULL,
     policy_version TEXT NOT NULL,
-    decision TEXT NOT NULL CHECK (decision IN ('allow', 'grant', 'deny', 'refused', 'admin', 'undone')),
+    decision TEXT NOT NULL CHECK (decision IN ('allow', 'grant', 'deny', 'refused', 'admin', 'undone', 'gap')),
     code TEXT NOT NULL,
     status INTEGER NOT NULL,
     method TEXT NOT NULL,
@@ -129,5 +129,30 @@ CREATE INDEX audit_time ON audit (at_ms);
 CREATE UNIQUE INDEX audit_report ON audit (worker, sequence) WHERE worker IS NOT NULL;
 CREATE INDEX audit_refused ON audit (request_id) WHERE decision = 'refused';
 CREATE INDEX audit_unsettled ON audit (request_id) WHERE settled_ms IS NULL AND worker IS NULL;
+",
+    "
+-- A lease in sums: lent, taken (once it is closed), ended and charged.
+CREATE TABLE leases (
+    id BLOB PRIMARY KEY CHECK (length(id) = 16),
+    expired INTEGER NOT NULL,
+    proxy TEXT NOT NULL,
+    worker BLOB NOT NULL CHECK (length(worker) = 16),
+    tenant TEXT NOT NULL,
+    scope_set TEXT NOT NULL,
+    model TEXT NOT NULL,
+    prices TEXT NOT NULL,
+    served INTEGER NOT NULL,
+    rate_tokens INTEGER NOT NULL,
+    expires_ms INTEGER NOT NULL,
+    longest_stream_ms INTEGER NOT NULL,
+    holds TEXT NOT NULL,
+    lent_tokens INTEGER NOT NULL, lent_gpu_ms INTEGER NOT NULL,
+    lent_micro_usd INTEGER NOT NULL, lent_requests INTEGER NOT NULL,
+    ended_tokens INTEGER NOT NULL, ended_gpu_ms INTEGER NOT NULL,
+    ended_micro_usd INTEGER NOT NULL, ended_requests INTEGER NOT NULL,
+    charged_tokens INTEGER NOT NULL, charged_gpu_ms INTEGER NOT NULL,
+    charged_micro_usd INTEGER NOT NULL, charged_requests INTEGER NOT NULL,
+    closed_tokens INTEGER, closed_gpu_ms INTEGER, closed_micro_usd INTEGER, closed_requests INTEGER
+) STRICT, WITHOUT ROWID;
 ",
 ];

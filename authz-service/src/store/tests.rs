@@ -2,6 +2,7 @@
 
 mod crash;
 mod durable;
+mod leases;
 mod migration;
 mod reports;
 
