@@ -189,7 +189,8 @@ const CLUSTER: &str = r#"
       endpoints: [{lb_endpoints: [{endpoint: {address: {pipe: {path: SOCKET}}}}]}]
 "#;
 
-fn with_front(text: &str, socket: &str) -> String {
+/// With an ext_authz in front of ours that asks this socket.
+pub(crate) fn with_front(text: &str, socket: &str) -> String {
     let filter = "\
 name: front
 typed_config:
