@@ -160,6 +160,17 @@ pub fn fails_open(text: &str) -> String {
     text.replace(old, "failure_mode_allow: true")
 }
 
+/// No ext_authz says which proxy asks.
+///
+/// # Panics
+/// None did.
+#[must_use]
+pub fn nameless(text: &str) -> String {
+    let name = "{key: x-bulkhead-proxy, value: edge-1}";
+    assert!(text.contains(name), "`{name}` must stand in the configuration");
+    text.replace(&format!("{name}, "), "").replace(name, "")
+}
+
 /// Puts an HTTP filter (YAML at no indent, without its `- `) in front of another one, which is told by its `name`.
 ///
 /// # Panics
@@ -178,6 +189,16 @@ pub fn insert_filter_before(text: &str, name: &str, filter: &str) -> String {
 pub fn replace_filter(text: &str, name: &str, filter: &str) -> String {
     let old = filter_text(text, name);
     replaced(text, &old, &item(filter))
+}
+
+/// Puts an HTTP filter in front of another one.
+///
+/// # Panics
+/// One of them is not there.
+#[must_use]
+pub fn move_filter_before(text: &str, name: &str, other: &str) -> String {
+    let (moved, mark) = (filter_text(text, name), format!("          - name: {other}\n"));
+    replaced(&replaced(text, &moved, ""), &mark, &format!("{moved}{mark}"))
 }
 
 /// Takes an HTTP filter out.

@@ -135,7 +135,11 @@ fn the_two_roots_are_one_vm_and_the_one_that_waits_may() {
     let [front, gateway] = ["tenant-context", "gateway"].map(|name| filter(Profile::Inline, name)["config"].clone());
     assert_eq!((&front["root_id"], &gateway["root_id"]), (&"tenant-context".into(), &"gateway".into()));
     assert_eq!(front["vm_config"], gateway["vm_config"]);
-    assert_eq!(front["configuration"], gateway["configuration"]);
+    let told = |root: &Value| serde_json::from_str::<Value>(root["configuration"]["value"].as_str().unwrap()).unwrap();
+    for (field, value) in told(&gateway).as_object().unwrap() {
+        assert_eq!(&told(&front)[field], value, "{field}");
+    }
+    assert_eq!((&told(&gateway)["proxy"], &told(&gateway)["profile"]), (&"edge-1".into(), &"inline".into()));
     assert_eq!(gateway["allow_on_headers_stop_iteration"], true);
     for root in [front, gateway] {
         assert_eq!(root["failure_policy"], "FAIL_RELOAD");
@@ -200,6 +204,10 @@ fn filters_are_put_in_replaced_and_taken_out_in_both_texts() {
             "          - name: other\n            typed_config:\n              \"@type\": x\n          - name: gate\n"
         ));
         assert_eq!(without_filter(&with, "other"), text);
+        let moved = move_filter_before(&text, "gateway", "blank");
+        assert!(moved.len() == text.len() && moved.find("- name: gateway\n") < moved.find("- name: blank\n"));
+        assert_eq!(nameless(&text).matches("x-bulkhead-proxy").count(), 0);
+        assert!(whole(Profile::Inline).is_object() && serde_saphyr::from_str::<Value>(&nameless(&text)).is_ok());
         let instead = replace_filter(&text, "gateway", "name: other\n");
         assert!(!instead.contains("- name: gateway\n") && instead.contains("          - name: other\n\n"), "{instead}");
         assert!(

@@ -175,3 +175,53 @@ fn framed(said: Result<Vec<Vec<u8>>, tonic::Code>) -> Response {
     frames.push(Ok(Frame::trailers(status)));
     head.body(Body::new(StreamBody::new(stream::iter(frames)))).expect("an answer")
 }
+
+#[cfg(test)]
+mod tests {
+    use authz_service::gate_service::gate_client::GateClient;
+    use gateway_core::gate::Revocation;
+    use tonic::Code;
+
+    use super::*;
+    use crate::fake_service::{FakeService, Word};
+
+    #[tokio::test]
+    async fn it_says_what_it_is_told_and_records_what_it_is_asked() {
+        let fake = FakeService::spawn(Word::Hang);
+        let socket = format!("unix:{}", fake.socket().display());
+        let mut client = GateClient::connect(socket).await.unwrap();
+        let cost = |tokens| Cost { tokens, gpu_ms: 1, micro_usd: 2, requests: 1 };
+        let ask = Ask { id: vec![3; 16].into(), needs: vec![cost(5), cost(6)], extra: Some(cost(7)), ..Ask::default() };
+        let report = SyncRequest { sequence: 9, epoch: 4, ..SyncRequest::default() };
+        let asked = LeaseRequest { report: Some(report.clone()), asks: vec![ask] };
+
+        fake.tell(6, 2, [3, 5].map(|epoch| Revocation { epoch, ..Revocation::default() }).into());
+        let said = client.lease(asked.clone()).await.unwrap().into_inner();
+        let amount = Cost { tokens: 18, gpu_ms: 3, micro_usd: 6, requests: 3 };
+        assert_eq!((said.lents[0].served, said.lents[0].amount), (2, Some(amount)));
+        let news = said.report.unwrap();
+        assert_eq!((news.sequence, news.epoch, news.floor), (9, 6, 2));
+        assert_eq!(
+            news.revocations.iter().map(|one| one.epoch).collect::<Vec<_>>(),
+            [5],
+            "what the worker knows is not told"
+        );
+
+        fake.lease(GateWord::Refuses("insufficient_quota"));
+        let refused = client.lease(asked.clone()).await.unwrap().into_inner();
+        assert_eq!(refused.lents[0].refused.clone().unwrap().code, "insufficient_quota");
+        assert_eq!((refused.lents[0].served, refused.lents[0].amount), (0, None));
+        fake.lease(GateWord::Late(Duration::from_millis(30), Box::new(GateWord::Fails(Code::Unavailable))));
+        assert_eq!(client.lease(asked.clone()).await.unwrap_err().code(), Code::Unavailable);
+        fake.lease(GateWord::Messages(vec![b"\xff\xff".to_vec()]));
+        assert!(client.lease(asked.clone()).await.is_err());
+        fake.lease(GateWord::Messages(Vec::new()));
+        assert!(client.lease(asked.clone()).await.is_err());
+        fake.lease(GateWord::Twice(Box::new(GateWord::By(lend))));
+        let _ = client.lease(asked.clone()).await; // tonic reads one of the two
+        assert_eq!(client.sync(report.clone()).await.unwrap().into_inner().sequence, 9, "told apart");
+
+        assert_eq!((fake.leases(), fake.syncs()), (vec![asked; 6], vec![report]));
+        assert!(fake.asked().is_empty());
+    }
+}
