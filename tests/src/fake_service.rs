@@ -19,15 +19,13 @@ use gateway_core::wire;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixListener;
-use tokio::task::JoinHandle;
+use tokio::runtime::Runtime;
 use tonic::{Request, Response, Status};
 
 pub use gate::{GateWord, lend};
 pub use grants::{inline_grant, inline_terms, inline_word, signed};
 
 use gate::Gate;
-
-use crate::runtime;
 
 /// What the fake says to every request that it is asked about.
 #[derive(Clone, Debug)]
@@ -49,7 +47,7 @@ pub enum Word {
 pub struct FakeService {
     socket: PathBuf,
     state: Arc<State>,
-    tasks: Vec<JoinHandle<()>>,
+    serving: Mutex<Option<Runtime>>,
     _directory: TempDir,
 }
 
@@ -78,20 +76,42 @@ impl FakeService {
             asked: Mutex::default(),
             gate: Arc::default(),
         });
-        let _in_runtime = runtime().enter();
-        let listener = UnixListener::bind(&socket).expect("a socket");
-        let task = match word {
-            Word::Garbage | Word::HangsUp => runtime().spawn(babble(listener, matches!(word, Word::Garbage))),
+        let fake = Self { socket, state, serving: Mutex::default(), _directory: directory };
+        fake.comes_back();
+        fake
+    }
+
+    /// Is gone at once, with every connection; what it was asked stays known.
+    pub fn dies(&self) {
+        if let Some(serving) = self.serving.lock().unwrap().take() {
+            serving.shutdown_background();
+        }
+    }
+
+    /// Serves on the same socket, on new connections.
+    ///
+    /// # Panics
+    /// There is no place for its socket.
+    pub fn comes_back(&self) {
+        self.dies();
+        let _ = std::fs::remove_file(&self.socket);
+        // a runtime of its own: its end is the end of every connection
+        let serving = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let serving = serving.expect("a runtime");
+        let in_runtime = serving.enter();
+        let listener = UnixListener::bind(&self.socket).expect("a socket");
+        let word = self.state.word.lock().unwrap().clone();
+        match word {
+            Word::Garbage | Word::HangsUp => drop(serving.spawn(babble(listener, matches!(word, Word::Garbage)))),
             _ => {
-                let server = AuthorizationServer::new(Fake(Arc::clone(&state))).max_decoding_message_size(8 << 20);
-                let checks = tonic::service::Routes::new(server).into_axum_router();
-                let router = checks.merge(gate::router(Arc::clone(&state.gate)));
-                runtime().spawn(async move {
-                    let _ = axum::serve(listener, router).await;
-                })
+                let server = AuthorizationServer::new(Fake(Arc::clone(&self.state)));
+                let checks = tonic::service::Routes::new(server.max_decoding_message_size(8 << 20));
+                let router = checks.into_axum_router().merge(gate::router(Arc::clone(&self.state.gate)));
+                drop(serving.spawn(async move { axum::serve(listener, router).await }));
             }
-        };
-        Self { socket, state, tasks: vec![task], _directory: directory }
+        }
+        drop(in_runtime);
+        *self.serving.lock().unwrap() = Some(serving);
     }
 
     /// Its socket.
@@ -159,7 +179,7 @@ impl FakeService {
 
 impl Drop for FakeService {
     fn drop(&mut self) {
-        self.tasks.drain(..).for_each(|task| task.abort());
+        self.dies();
     }
 }
 

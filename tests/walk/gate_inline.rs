@@ -5,6 +5,7 @@
 use bulkhead_tests::client::Answer;
 use bulkhead_tests::configuration::stand_in::{LAST_HOP, MARK, ROUTE, with_stand_ins};
 use bulkhead_tests::configuration::{Profile, fails_open, without_filter};
+use bulkhead_tests::eventually;
 use bulkhead_tests::fake_service::{FakeService, Word, allow, deny};
 use bulkhead_tests::gateway::{CHAT, Gateway, chat_body};
 use bulkhead_tests::policies::GPU_POOL_KEY;
@@ -50,6 +51,24 @@ async fn a_held_grant_makes_no_call_and_passes() {
     for name in [wire::ROUTE, wire::GRANT_HEADER] {
         assert_eq!(seen[0].header(name), None, "{name}");
     }
+    let line = eventually("both in the access log", async || gateway.access_log().get(1).cloned()).await;
+    assert_eq!(
+        (&line["profile"], &line["mark"], &line["last_hop"]),
+        (&"inline".into(), &"held-v1:7".into(), &"platform".into())
+    );
+    assert!(!line.to_string().contains(GPU_POOL_KEY) && !line.to_string().contains("Bearer"), "{line}");
+    assert!(gateway.is_whole().await);
+}
+
+#[tokio::test]
+async fn a_service_that_is_gone_and_comes_back() {
+    let gateway = gateway(open(), false).await;
+    is(&ask(&gateway, None).await, 200, "", "at first");
+    gateway.fake().dies();
+    is(&ask(&gateway, None).await, 503, "service_unavailable", "gone");
+    is(&ask(&gateway, Some("held-v1:7")).await, 200, "", "held");
+    gateway.fake().comes_back();
+    eventually("the service", async || (ask(&gateway, None).await.status == 200).then_some(())).await;
     assert!(gateway.is_whole().await);
 }
 
