@@ -10,9 +10,11 @@ use bulkhead_tests::fake_service::{Word, allow};
 use bulkhead_tests::gateway::{CHAT, Gateway, chat_body};
 use bulkhead_tests::policies::{GPU_POOL_KEY, HOSTED_KEY, write_secret};
 use bulkhead_tests::upstream::Seen;
+use gateway_core::headers::CREDENTIAL_CARRIERS;
 use gateway_core::wire;
 
 const OWN: &str = "Bearer sk-of-the-tenant";
+const CLIENTS: &str = "credential-of-the-client-5b1f";
 /// What is nearly the word that skips the last hop.
 const WORDS: [&str; 7] = ["own", "Platform", "platform2", "xplatform", "platform-v1", "done-v1", "held-v1:7"];
 
@@ -93,6 +95,33 @@ async fn without_the_modules_word_the_service_is_asked_and_puts_in_the_tenants_o
     let raw = |name: &str| headers.iter().find(|one| one.key == name).map(|one| one.raw_value.clone());
     assert_eq!(raw(wire::GRANT_HEADER).as_deref(), Some(&b"handle"[..]), "the grant is the service's to read");
     assert_eq!(raw(wire::ROUTE).as_deref(), Some(&b"model-upstream"[..]));
+}
+
+/// Whatever the module did about it: nothing here stands for that part of it.
+#[tokio::test]
+async fn the_clients_credential_goes_no_further_than_the_module() {
+    let gateway = gateway(false).await;
+    gateway.fake().say_last_hop(done());
+    for name in CREDENTIAL_CARRIERS.into_iter().chain(["api-key", "proxy-authorization", "cookie"]) {
+        for (word, key) in [("platform", format!("Bearer {GPU_POOL_KEY}")), ("own", OWN.to_owned())] {
+            let headers = [(name, CLIENTS), (MARK, "held-v1:7"), (LAST_HOP, word), (ROUTE, "model-upstream")];
+            let answer = gateway.post(CHAT, &headers, chat_body("hello [tokens=1]").to_string()).await;
+            is(&answer, 200, "", name);
+            let seen = seen(&gateway);
+            assert_eq!((seen.len(), seen[0].header("authorization")), (1, Some(key)), "{name}, {word}");
+            assert!(!seen[0].shown().to_string().contains(CLIENTS), "{name}, {word}: {}", seen[0].shown());
+        }
+    }
+    let asked = gateway.fake().asked_in(wire::ROOM_LAST_HOP);
+    let headers = |asked: &envoy_types::pb::envoy::service::auth::v3::CheckRequest| {
+        let http = asked.attributes.clone().and_then(|all| all.request?.http).expect("a request");
+        http.header_map.expect("raw headers").headers
+    };
+    assert_eq!(asked.len(), 6);
+    assert!(
+        asked.iter().flat_map(headers).all(|one| one.raw_value != CLIENTS.as_bytes()),
+        "nor does the last hop see it"
+    );
 }
 
 #[tokio::test]

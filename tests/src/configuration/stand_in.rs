@@ -10,7 +10,8 @@ pub const LAST_HOP: &str = "x-test-last-hop";
 /// The header that a test names the route with; it becomes `wire::ROUTE`, and a grant's header goes with it.
 pub const ROUTE: &str = "x-test-route";
 
-/// `inline.yaml` without its module. What the real one also does, and this does not: it takes the client's credential away.
+/// `inline.yaml` without its module. What the real one also does, and this does not: it takes the client's credential away
+/// (and the text does so once more behind it).
 ///
 /// # Panics
 /// The text is not `inline.yaml`.

@@ -1,6 +1,7 @@
 //! The shipped texts held against the tables and names that they repeat.
 
 use gateway_core::denial::Code;
+use gateway_core::headers::CREDENTIAL_CARRIERS;
 use gateway_core::wire;
 use serde_json::Value;
 
@@ -97,12 +98,18 @@ fn inline_skips_on_the_modules_words_alone_and_both_gates_know_them() {
         wire::EXT_AUTHZ,
         "gate",
         "gateway",
+        "strip-credentials",
         "last-hop",
         "last-hop-gate",
         "envoy.filters.http.router",
     ];
     assert_eq!(names, order);
     assert_eq!(filter(Profile::Inline, "blank")["metadata"][0]["value"][wire::LAST_HOP_DONE], "none");
+
+    let stripped = filter(Profile::Inline, "strip-credentials")["mutations"]["request_mutations"].clone();
+    for carrier in CREDENTIAL_CARRIERS {
+        assert!(stripped.as_array().unwrap().contains(&serde_json::json!({"remove": carrier})), "{carrier}");
+    }
 
     for (name, key, word, room) in [
         (wire::EXT_AUTHZ, wire::MARK, ("prefix", wire::MARK_HELD), wire::ROOM_INLINE),
