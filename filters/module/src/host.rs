@@ -61,11 +61,11 @@ pub(crate) fn mark() -> Option<Vec<u8>> {
     property(&[gateway_core::wire::MARK])
 }
 
-/// Says that the request leaves with the platform's key of its provider: Envoy skips the last hop and puts the key in.
-/// Any request callback before the request goes on.
-pub(crate) fn leaves_with_platform_key() {
-    let (name, word) = (gateway_core::wire::LAST_HOP, gateway_core::wire::LAST_HOP_PLATFORM);
-    logged("last hop", hostcalls::set_property(vec![name], Some(word.as_bytes())));
+/// Says whose key the request leaves with: under the platform's Envoy skips the last hop and puts the key in. Said of every
+/// request, so that no other filter's word stands. Any request callback before the request goes on.
+pub(crate) fn leaves_with_own_key(own: bool) {
+    let word = if own { gateway_core::wire::LAST_HOP_OWN } else { gateway_core::wire::LAST_HOP_PLATFORM };
+    logged("last hop", hostcalls::set_property(vec![gateway_core::wire::LAST_HOP], Some(word.as_bytes())));
 }
 
 /// Which of the module's root ids this context is. `on_configure`.

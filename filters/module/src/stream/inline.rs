@@ -68,6 +68,7 @@ pub(super) fn begin(id: u32, config: &Config, shared: &Shared) -> Result<Phase, 
         Some(FrontPart::Asked(key, request_id)) => {
             let held = admitted(config)?;
             if held.grant.terms.is_none() {
+                host::leaves_with_own_key(false); // a data endpoint: the service answers, there is no provider
                 return Ok(Phase::Portable(Box::new(Portable::begin(held, shared)?)));
             }
             let compile = |terms: Option<_>| {
@@ -177,9 +178,7 @@ impl Inline {
 
     fn set_headers(&self, admitted: &Admitted<'_>, length: Option<u64>) {
         let own = admitted.target.key == Key::Own;
-        if !own {
-            host::leaves_with_platform_key();
-        }
+        host::leaves_with_own_key(own);
         apply(header_hardening::inline_plan(&InlineTarget {
             tenant: &self.flow.tenant,
             cluster: admitted.target.cluster,
