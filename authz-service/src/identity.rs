@@ -9,6 +9,7 @@ mod strict;
 use gateway_core::denial::Code;
 use gateway_core::name::TenantName;
 
+use crate::authorization::Login;
 use crate::registry::{Limit, Permits};
 
 /// Prefix of the principals that API keys stand for; no token's subject may start with it.
@@ -29,6 +30,8 @@ pub struct Identity {
     pub limits: Vec<Limit>,
     /// It proves nothing from here on, at the latest.
     pub expires_at: jiff::Timestamp,
+    /// How its holder logged in; of a key, nothing is known.
+    pub login: Login,
     /// `jwt` or `api_key`.
     pub method: &'static str,
 }
@@ -74,6 +77,7 @@ impl From<jwt::JwtIdentity> for Identity {
             permits: token.issuer.permits.clone(),
             limits: Vec::new(),
             expires_at: instant(token.expires_at),
+            login: token.login,
             method: "jwt",
         }
     }
@@ -88,6 +92,7 @@ impl From<api_key::KeyIdentity> for Identity {
             permits: key.permits,
             limits: key.limits,
             expires_at: key.expires_at,
+            login: Login::default(),
             method: "api_key",
         }
     }

@@ -12,6 +12,7 @@ use gateway_core::claims::PathTemplate;
 use gateway_core::name::{ModelName, TenantName};
 use gateway_core::price::ModelCost;
 
+use crate::authorization::Rules;
 use crate::identity::jwt::KeySet;
 
 /// One version of everything that operators wrote.
@@ -33,6 +34,8 @@ pub struct Registry {
     pub extra_fields: BTreeSet<String>,
     /// Issuer URL → who trusts it.
     pub issuers: HashMap<String, Vec<Arc<Issuer>>>,
+    /// The rules of the tenants that have any.
+    pub rules: HashMap<TenantName, Arc<Rules>>,
 }
 
 /// A tenant and its plan.
@@ -245,6 +248,20 @@ pub enum EndpointKind {
     Models,
 }
 
+impl EndpointKind {
+    /// All of them.
+    pub const ALL: &'static [Self] = &[Self::Chat, Self::Models];
+
+    /// As roles, keys and policies name it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Models => "models",
+        }
+    }
+}
+
 /// What a credential may use; `None` is "all that the tenant may".
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Permits {
@@ -252,6 +269,8 @@ pub struct Permits {
     pub models: Option<BTreeSet<ModelName>>,
     /// Endpoints.
     pub endpoints: Option<BTreeSet<EndpointKind>>,
+    /// The role that says so, where one was named: rules may be about it.
+    pub role: Option<Arc<str>>,
 }
 
 /// What an `ApiKey` resource says; the hash is in the store.

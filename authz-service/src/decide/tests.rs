@@ -2,6 +2,8 @@
 
 mod differential;
 mod heads;
+mod isolation;
+mod rules;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -123,6 +125,7 @@ struct Ask {
     body: Vec<u8>,
     now: Timestamp,
     number: u32,
+    source: Option<std::net::IpAddr>,
 }
 
 impl Ask {
@@ -138,6 +141,7 @@ impl Ask {
             body: body.into(),
             now: now(),
             number: 0,
+            source: None,
         }
     }
 
@@ -160,6 +164,7 @@ impl Ask {
             body,
             request_id: "r-1",
             proxy: "edge-1",
+            source: self.source,
             now: self.now,
             grant_id: GrantId(id),
         })

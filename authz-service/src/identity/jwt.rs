@@ -19,6 +19,7 @@ use jwt_compact::UntrustedToken;
 use self::claims::Claims;
 use self::header::Header;
 use super::CredentialError;
+use crate::authorization::Login;
 use crate::registry::Issuer;
 
 pub use keys::{JwksError, KeyProblem, KeySet};
@@ -39,6 +40,8 @@ pub struct JwtIdentity {
     pub token_id: Option<String>,
     /// `exp`, Unix seconds.
     pub expires_at: u64,
+    /// How its holder logged in.
+    pub login: Login,
     /// Which issuer vouched, as that tenant trusts it.
     pub issuer: Arc<Issuer>,
 }
@@ -77,6 +80,7 @@ pub fn verify(
         principal: accepted.subject,
         token_id: accepted.token_id,
         expires_at: accepted.expires_at,
+        login: accepted.login,
         issuer: Arc::clone(issuer),
     })
 }

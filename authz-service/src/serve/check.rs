@@ -5,6 +5,7 @@
 //! ext_authz wants our word in the metadata.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::service::auth::v3::attribute_context::HttpRequest;
@@ -36,10 +37,11 @@ impl Authorization for Check {
         let (metadata, _, message) = request.into_parts();
         let proxy = metadata.get(wire::PROXY).and_then(|id| id.to_str().ok()).unwrap_or_default();
         let http = message.attributes.and_then(|a| a.request).and_then(|r| r.http).unwrap_or_default();
+        let source = metadata.get(wire::SOURCE).and_then(|address| address.to_str().ok()?.parse().ok());
         let room = metadata.get(wire::ROOM).map(|room| room.to_str().unwrap_or_default());
         let answer = match room {
-            None => answer(service, &http, proxy, Body::Here).await,
-            Some(wire::ROOM_INLINE) => answer(service, &http, proxy, Body::Later).await,
+            None => answer(service, &http, proxy, source, Body::Here).await,
+            Some(wire::ROOM_INLINE) => answer(service, &http, proxy, source, Body::Later).await,
             Some(wire::ROOM_LAST_HOP) => last_hop::answer(service, &http),
             Some(_) => {
                 tracing::error!(metadata = wire::ROOM, "a proxy asks for a room that there is none of");
@@ -64,7 +66,13 @@ enum Body {
     Later,
 }
 
-async fn answer(service: &Arc<Service>, http: &HttpRequest, proxy: &str, body: Body) -> CheckResponse {
+async fn answer(
+    service: &Arc<Service>,
+    http: &HttpRequest,
+    proxy: &str,
+    source: Option<IpAddr>,
+    body: Body,
+) -> CheckResponse {
     let headers = fields(http);
     let request_id = value(&headers, wire::REQUEST_ID);
     if proxy.is_empty() {
@@ -84,6 +92,7 @@ async fn answer(service: &Arc<Service>, http: &HttpRequest, proxy: &str, body: B
         body: if body == Body::Here { bytes } else { &[] },
         request_id,
         proxy,
+        source,
         now,
         grant_id,
     };

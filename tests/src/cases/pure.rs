@@ -94,6 +94,7 @@ impl Pure {
             },
             body: &request.body,
             request_id: &request_id,
+            source: None,
             proxy: PROXY,
             now: jiff::Timestamp::now(),
             grant_id: GrantId((u128::from(number)).to_be_bytes()),

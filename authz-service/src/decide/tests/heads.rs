@@ -130,6 +130,7 @@ fn caller(principal: &str, key_id: Option<&str>, limited: bool) -> Identity {
         permits: Permits::default(),
         limits: if limited { vec![daily(Scope::Key)] } else { Vec::new() },
         expires_at: now(),
+        login: crate::authorization::Login::default(),
         method: "api_key",
     }
 }

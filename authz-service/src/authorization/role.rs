@@ -1,0 +1,91 @@
+//! Roles: a permit each, and what it answers to every question that can be asked before a request is there.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use cedar_policy::{Authorizer, Decision, Policy, PolicySet};
+
+use super::entities::World;
+use super::{Circumstances, CompileError, Resource, policy, refused, validate};
+use crate::registry::{EndpointKind, Model, Permits};
+
+/// The role of a credential that names none: all that its tenant may.
+pub const MEMBER: &str = "member";
+/// The platform's own people: principals of no tenant.
+pub const PLATFORM_OPERATOR: &str = "platform-operator";
+
+/// Roles that are there without being written, and the endpoints that each permits, of all models of its tenant.
+pub const BUILT_IN: [(&str, &[EndpointKind]); 7] = [
+    (MEMBER, EndpointKind::ALL),
+    ("tenant-admin", EndpointKind::ALL),
+    ("developer", &[EndpointKind::Chat, EndpointKind::Models]),
+    ("data-scientist", &[EndpointKind::Chat, EndpointKind::Models]),
+    ("auditor", &[EndpointKind::Models]),
+    ("service", &[EndpointKind::Chat]),
+    (PLATFORM_OPERATOR, &[]),
+];
+
+/// A role, compiled.
+#[derive(Clone, Debug)]
+pub struct RolePolicy {
+    name: Arc<str>,
+    policy: Option<Policy>,
+    permits: Permits,
+}
+
+impl RolePolicy {
+    /// Compiles a role that permits this much of what its tenant may, and asks it about every endpoint and model that
+    /// there is.
+    ///
+    /// # Errors
+    /// [`CompileError`] for a policy that Cedar or the schema refuses.
+    pub fn compile<'a>(
+        name: &str,
+        wanted: &Permits,
+        models: impl Iterator<Item = &'a Model> + Clone,
+    ) -> Result<Self, CompileError> {
+        let mut policies = PolicySet::new();
+        let policy = policy::role(name, wanted)?;
+        if let Some(policy) = &policy {
+            policies.add(policy.clone()).map_err(refused)?;
+        }
+        validate(&policies)?;
+        // A tenant that may use all of them stands for any: its name is no tenant's.
+        let world = World::new("*", models.clone(), [name].into_iter())?;
+        let circumstances = Circumstances::none();
+        let permitted = |endpoint, resource: Resource<'_>| {
+            let request = world.request(name, endpoint, resource, &circumstances);
+            request.is_some_and(|request| {
+                let response = Authorizer::new().is_authorized(&request, &policies, world.entities());
+                response.decision() == Decision::Allow && response.diagnostics().errors().next().is_none()
+            })
+        };
+        let endpoints: BTreeSet<EndpointKind> =
+            EndpointKind::ALL.iter().copied().filter(|kind| permitted(*kind, Resource::Endpoint)).collect();
+        let usable = |model: &Model| endpoints.iter().any(|kind| permitted(*kind, Resource::Model(&model.name)));
+        let named = || models.filter(|model| usable(model)).map(|model| model.name.clone()).collect();
+        let permits = Permits {
+            models: wanted.models.as_ref().map(|_| named()),
+            endpoints: wanted.endpoints.as_ref().map(|_| endpoints.clone()),
+            role: Some(Arc::from(name)),
+        };
+        Ok(Self { name: Arc::from(name), policy, permits })
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it permits, whatever the circumstances.
+    #[must_use]
+    pub const fn permits(&self) -> &Permits {
+        &self.permits
+    }
+
+    /// Its permit, if there is anything that it permits.
+    pub(super) const fn policy(&self) -> Option<&Policy> {
+        self.policy.as_ref()
+    }
+}
