@@ -112,7 +112,7 @@ async fn every_combination_of_claims_and_credentials() {
         let twice = [2, 3].iter().any(|at| case.states()[*at] == State::Duplicated);
         match case.expected() {
             // in `inline` words that contradict each other are refused before anybody has verified the token among them
-            Err("invalid_credential" | "missing_credential") if by_the_front(&gateway, case, answer) => {
+            Err("invalid_credential" | "missing_credential" | "not_found") if by_the_front(&gateway, case, answer) => {
                 refused(case, answer, "tenant_conflict", &books);
             }
             Err(code) => refused(case, answer, code, &books),

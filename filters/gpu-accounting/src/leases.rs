@@ -31,7 +31,7 @@ pub const MAX_WAITERS: usize = 16_384;
 /// Greatest number of requests that one call asks for; the rest waits for the next.
 pub const MAX_NEEDS: usize = 2_048;
 /// Nobody waits longer, in milliseconds.
-pub const LONGEST_WAIT_MS: u64 = 1_000;
+pub const LONGEST_WAIT_MS: u64 = 750;
 /// Greatest number of scope sets whose spending is remembered; others are asked for without extra.
 const MAX_SETS: usize = 8_192;
 /// A set that nobody used for so long is forgotten.

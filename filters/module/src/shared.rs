@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use gateway_core::admission::Terms;
 use gateway_core::denial::Denial;
-use gateway_core::gate::LimitState;
+use gateway_core::gate::{Header, LimitState};
 use gpu_accounting::leases::{Pool, Ticket};
 use gpu_accounting::outbox::Outbox;
 use tenant_context::front::RequestKey;
@@ -61,8 +61,8 @@ pub(crate) struct Wait {
 pub(crate) enum WaitEnd {
     /// The request goes on; where limits stand, for the answer.
     Admitted(Ticket, Vec<LimitState>),
-    /// It was answered.
-    Refused(Denial),
+    /// It was answered, with these headers.
+    Refused(Denial, Vec<Header>),
 }
 
 impl Shared {

@@ -6,7 +6,7 @@
 use std::rc::Rc;
 
 use gateway_core::denial::{Code, Denial};
-use gateway_core::gate::{Ask, LeaseRequest, LeaseResponse, LimitRefusal, SyncRequest, SyncResponse};
+use gateway_core::gate::{Ask, Header, LeaseRequest, LeaseResponse, LimitRefusal, SyncRequest, SyncResponse};
 use gpu_accounting::leases::Verdict;
 use gpu_accounting::outbox::Reporter;
 use prost::Message as _;
@@ -152,21 +152,21 @@ impl Worker {
     /// Lets a stream that waited go on, or answers it.
     fn end_waiting(&self, waiter: u32, verdict: Verdict) {
         let Some(wait) = self.shared.waiting.borrow_mut().remove(&waiter) else { return };
-        let (end, headers) = match verdict {
+        let end = match verdict {
             Verdict::Admitted(ticket) => {
                 let limits = self.shared.pool.borrow().limits_now(&ticket, host::now_ms());
-                (WaitEnd::Admitted(ticket, limits), Vec::new())
+                WaitEnd::Admitted(ticket, limits)
             }
             Verdict::Refused(refusal) => refused(refusal),
             Verdict::Unavailable => {
-                let denial = Denial::new(Code::ServiceUnavailable).detail("no lease came in time");
-                (WaitEnd::Refused(denial), vec![("retry-after".to_owned(), "1".to_owned())])
+                let denial = Denial::new(Code::ServiceUnavailable).detail("No lease came in time.");
+                WaitEnd::Refused(denial, vec![Header { name: "retry-after".into(), value: "1".into() }])
             }
         };
         let act = || match &end {
             WaitEnd::Admitted(..) => host::gate::resume_request(),
-            WaitEnd::Refused(denial) => {
-                let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            WaitEnd::Refused(denial, headers) => {
+                let headers: Vec<_> = headers.iter().map(|each| (each.name.as_str(), each.value.as_str())).collect();
                 host::answer(denial.code.row().status, &denial.body(&wait.request_id, true), &headers);
             }
         };
@@ -189,12 +189,11 @@ fn read(which: Call, message: &[u8]) -> Option<LeaseResponse> {
 }
 
 /// A limit's refusal as the client hears it; a code that this module does not know is no reason to go on.
-fn refused(refusal: LimitRefusal) -> (WaitEnd, Vec<(String, String)>) {
+fn refused(refusal: LimitRefusal) -> WaitEnd {
     let code = Code::ALL.iter().copied().find(|code| code.row().code == refusal.code);
     let mut denial = Denial::new(code.unwrap_or(Code::ServiceUnavailable)).detail(refusal.detail);
     if !refusal.param.is_empty() {
         denial = denial.param(refusal.param);
     }
-    let headers = refusal.headers.into_iter().map(|header| (header.name, header.value)).collect();
-    (WaitEnd::Refused(denial), headers)
+    WaitEnd::Refused(denial, refusal.headers)
 }

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use gateway_core::admission::{self, Admitted, Catalog as _, Terms};
 use gateway_core::denial::{Code, Denial};
 use gateway_core::gate::{Dialect, Key};
-use gateway_core::limits;
+use gateway_core::{limits, wire};
 use gpu_accounting::Checked;
 use gpu_accounting::leases::{Taken, Ticket, Wanted};
 use header_hardening::InlineTarget;
@@ -68,7 +68,9 @@ pub(super) fn begin(id: u32, config: &Config, shared: &Shared) -> Result<Phase, 
         Some(FrontPart::Asked(key, request_id)) => {
             let held = admitted(config)?;
             if held.grant.terms.is_none() {
-                host::leaves_with_own_key(false); // a data endpoint: the service answers, there is no provider
+                // a data endpoint: the service answers it, and no provider's key is needed
+                host::set_request_header(wire::ROUTE, &config.service);
+                host::leaves_with_own_key(false);
                 return Ok(Phase::Portable(Box::new(Portable::begin(held, shared)?)));
             }
             let compile = |terms: Option<_>| {
@@ -208,7 +210,10 @@ impl Inline {
         let Stage::Waiting(_, ready) = std::mem::replace(&mut self.stage, Stage::Over) else { return };
         match end {
             WaitEnd::Admitted(ticket, limits) => self.send(ticket, *ready, &limits),
-            WaitEnd::Refused(denial) => self.flow.refused = Some(denial),
+            WaitEnd::Refused(denial, headers) => {
+                self.flow.refused = Some(denial);
+                self.flow.answer_headers = headers;
+            }
         }
     }
 }
