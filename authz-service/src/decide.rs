@@ -6,6 +6,8 @@
 //! the grant. What cannot be decided is denied.
 
 mod answer;
+mod body;
+mod caller;
 mod catalog;
 mod lease;
 pub(crate) mod limits;
@@ -15,18 +17,16 @@ pub(crate) mod tests;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use gateway_core::admission::{self, Admitted};
-use gateway_core::claims::{self, PathClaims, agree_tenant};
+use gateway_core::claims;
 use gateway_core::denial::{Code, Denial};
 use gateway_core::gate;
-use gateway_core::headers::{self, Checked, Credential, Head};
+use gateway_core::headers::{self, Head};
 use gateway_core::name::{ModelName, TenantName};
-use gateway_core::price::Terms;
 
-use crate::identity::api_key::{self, ApiKeyText, KeyRecord};
-use crate::identity::{CredentialError, Identity, jwt};
-use crate::ledger::{GrantId, Ledger, Now, Reservation, Reserved, Subject};
-use crate::registry::{CredentialHeader, EndpointKind, Registry, Tenant, TenantState};
+use crate::identity::Identity;
+use crate::identity::api_key::KeyRecord;
+use crate::ledger::{GrantId, Ledger, Reservation};
+use crate::registry::{CredentialHeader, EndpointKind, Registry, Tenant};
 use crate::vault::Secret;
 
 use self::catalog::Offered;
@@ -194,12 +194,12 @@ fn admit(grounds: &Grounds<'_>, arrival: &Arrival<'_>, room: Room, facts: &mut F
     if arrival.head.method != method(endpoint.kind) {
         return Err(Code::MethodNotAllowed.into());
     }
-    let identity = identify(grounds, arrival, &checked)?;
+    let identity = caller::identify(grounds, arrival, &checked)?;
     facts.tenant = Some(identity.tenant.clone());
     facts.principal.clone_from(&identity.principal);
     facts.key_id.clone_from(&identity.key_id);
     facts.method = identity.method;
-    let tenant = tenant(registry, &identity, &checked, &claims)?;
+    let tenant = caller::tenant(registry, &identity, &checked, &claims)?;
     if identity.permits.endpoints.as_ref().is_some_and(|permitted| !permitted.contains(&endpoint.kind)) {
         return Err(Code::EndpointNotAllowed.into());
     }
@@ -209,9 +209,9 @@ fn admit(grounds: &Grounds<'_>, arrival: &Arrival<'_>, room: Room, facts: &mut F
             let caller = Caller { identity: &identity, tenant };
             let (permits, path_model, vault) = (&identity.permits, claims.model, grounds.vault);
             let offered = Offered { registry, tenant, permits, path_model, vault };
-            check_length(&checked, tenant.plan.body_bytes)?;
+            body::check_length(&checked, tenant.plan.body_bytes)?;
             match room {
-                Room::Whole => chat(grounds, arrival, &checked, &caller, &offered, facts),
+                Room::Whole => body::chat(grounds, arrival, &checked, &caller, &offered, facts),
                 Room::Head { epoch } => Ok(answer::head(arrival, &caller, &offered, epoch)),
             }
         }
@@ -229,114 +229,6 @@ const fn method(kind: EndpointKind) -> &'static str {
         EndpointKind::Chat => "POST",
         EndpointKind::Models => "GET",
     }
-}
-
-fn identify(grounds: &Grounds<'_>, arrival: &Arrival<'_>, checked: &Checked<'_>) -> Result<Identity, Denial> {
-    let identity = match checked.credential {
-        Credential::None => return Err(Code::MissingCredential.into()),
-        Credential::ApiKey(text) => by_key(grounds, text, arrival.now),
-        Credential::Bearer(text) if text.starts_with(api_key::PREFIX) => by_key(grounds, text, arrival.now),
-        Credential::Bearer(text) => {
-            let now = u64::try_from(arrival.now.as_second()).unwrap_or(0);
-            jwt::verify(text, &grounds.registry.issuers, now).map(Identity::from)
-        }
-    };
-    identity.map_err(|error| Denial::new(error.code()).detail(error.reason()))
-}
-
-fn by_key(grounds: &Grounds<'_>, text: &str, now: jiff::Timestamp) -> Result<Identity, CredentialError> {
-    let parsed = ApiKeyText::parse(text)?;
-    let (record, terms) = (grounds.keys.get(&parsed.id), grounds.registry.keys.get(&parsed.id));
-    api_key::check(&parsed, record, terms.map(AsRef::as_ref), now).map(Identity::from)
-}
-
-fn tenant<'a>(
-    registry: &'a Registry,
-    identity: &Identity,
-    checked: &Checked<'_>,
-    claims: &PathClaims<'_>,
-) -> Result<&'a Arc<Tenant>, Denial> {
-    agree_tenant(&identity.tenant, claims.tenant, checked.claim)?;
-    let tenant = registry.tenants.get(&identity.tenant).ok_or(Code::InvalidCredential)?;
-    if tenant.state == TenantState::Active { Ok(tenant) } else { Err(Code::TenantSuspended.into()) }
-}
-
-/// What the head says of the body: that it is all there, and no larger than the plan allows.
-fn check_length(checked: &Checked<'_>, most: u64) -> Result<(), Denial> {
-    if checked.partial_body {
-        return Err(admission::too_large(most));
-    }
-    admission::check_size(most, checked.content_length.unwrap_or(0))
-}
-
-fn chat(
-    grounds: &Grounds<'_>,
-    arrival: &Arrival<'_>,
-    checked: &Checked<'_>,
-    caller: &Caller<'_>,
-    offered: &Offered<'_>,
-    facts: &mut Facts,
-) -> Result<Allow, Stop> {
-    let length = arrival.body.len() as u64;
-    admission::check_size(caller.tenant.plan.body_bytes, length)?;
-    if checked.content_length.is_some_and(|announced| announced != length) {
-        return Err(Code::BadRequest.into());
-    }
-    let admitted = admission::admit_chat(offered, arrival.body).map_err(|refused| {
-        (facts.model, facts.provider, facts.region) = (refused.model, refused.provider, refused.region);
-        refused.denial
-    })?;
-    facts.model = Some(admitted.model.clone());
-    admitted.target.provider.clone_into(&mut facts.provider);
-    admitted.target.region.clone_into(&mut facts.region);
-    let credential = credential(grounds, &caller.tenant.name, admitted.target.provider)?;
-    let Reserved { states, reservation } = reserve(grounds, arrival, caller, &admitted)?;
-    facts.reserved = admitted.admission.reserved;
-    let cluster = admitted.target.cluster.to_owned();
-    let grant = answer::chat(arrival, caller, grounds.registry, admitted, &states);
-    Ok(Allow { grant, cluster, credential: Some(credential), facts: Facts::default(), reservation: Some(reservation) })
-}
-
-/// The tenant's own key of the provider, else the platform's; a request never leaves without one.
-fn credential(
-    grounds: &Grounds<'_>,
-    tenant: &TenantName,
-    provider: &str,
-) -> Result<(CredentialHeader, Secret), Denial> {
-    let known = grounds.registry.providers.iter().find(|known| known.name == provider);
-    let known = known.ok_or(Denial::new(Code::Internal))?;
-    let own = grounds.vault.own_key(tenant, provider)?;
-    let secret = own.or_else(|| known.platform_key.clone()).ok_or(Denial::new(Code::NoEligibleTarget))?;
-    Ok((known.credential, secret))
-}
-
-fn reserve(
-    grounds: &Grounds<'_>,
-    arrival: &Arrival<'_>,
-    caller: &Caller<'_>,
-    admitted: &Admitted<'_>,
-) -> Result<Reserved, Stop> {
-    let plan = &caller.tenant.plan;
-    let subject = Subject {
-        tenant: &caller.tenant.name,
-        time_zone: &caller.tenant.time_zone,
-        principal: &caller.identity.principal,
-        key_id: caller.identity.key_id.as_deref(),
-        model: admitted.model,
-        limits: &plan.limits,
-        key_limits: &caller.identity.limits,
-        longest_stream: plan.longest_stream,
-    };
-    let (reserved, input_estimate) = (admitted.admission.reserved, admitted.admission.input_estimate);
-    let terms = Terms { cost: admitted.cost.clone(), reserved, input_estimate };
-    grounds
-        .ledger
-        .reserve(now(arrival), arrival.grant_id, &subject, reserved, terms, arrival.proxy)
-        .map_err(|refused| limits::refusal(&refused))
-}
-
-fn now(arrival: &Arrival<'_>) -> Now {
-    Now { unix_ms: u64::try_from(arrival.now.as_millisecond()).unwrap_or(0) }
 }
 
 /// A path as audit and log may show it: no query, visible ASCII, bounded.

@@ -14,8 +14,10 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::*;
 use crate::identity::api_key::NewKey;
+use crate::ledger::{Now, Subject};
 use crate::registry::{
-    Audit, Counts, Endpoint, KeyTerms, Limit, Model, Permits, Plan, Provider, Refill, Reserve, Scope, Window,
+    Audit, Counts, Endpoint, KeyTerms, Limit, Model, Permits, Plan, Provider, Refill, Reserve, Scope, TenantState,
+    Window,
 };
 use crate::vault::system_random;
 

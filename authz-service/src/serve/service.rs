@@ -4,6 +4,7 @@
 //! after the state file has the change.
 
 mod running;
+mod signing;
 mod start;
 
 use std::collections::HashMap;
@@ -12,11 +13,9 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use gateway_core::denial::{Code, Denial};
-use gateway_core::gate::{Grant, SignedGrant};
 use gateway_core::name::TenantName;
 use gateway_core::price::PricesError;
 use gateway_core::wire;
-use prost::Message as _;
 
 use self::start::{first_set, key_record, own_key, terms_of};
 use super::metrics::{Metrics, Phase, Readiness};
@@ -244,41 +243,6 @@ impl Service {
             Ok(receipt) => drop(receipt),
             Err(error) => tracing::warn!(%error, "a correction did not reach the state file"),
         }
-    }
-
-    /// A grant as it travels: signed.
-    pub(super) fn sign(&self, grant: &Grant) -> String {
-        wire::encode_grant(&self.signed(grant))
-    }
-
-    /// The grant with its handle: the same grant, signed by itself, without what only the module reads.
-    pub(super) fn with_handle(&self, grant: Grant) -> Grant {
-        let Grant { terms, edits, answer_headers, models, .. } = grant;
-        let bare = Grant { terms: None, edits: None, answer_headers: Vec::new(), models: Vec::new(), ..grant };
-        let handle = self.signed(&bare).encode_to_vec().into();
-        Grant { terms, edits, answer_headers, models, handle, ..bare }
-    }
-
-    fn signed(&self, grant: &Grant) -> SignedGrant {
-        let bytes = grant.encode_to_vec();
-        let mac = self.grant_key.sign(&bytes).to_vec();
-        SignedGrant { grant: bytes.into(), mac: mac.into() }
-    }
-
-    /// A grant that came back, if it is ours.
-    pub(super) fn verify(&self, text: &[u8]) -> Option<Grant> {
-        let (signed, grant) = wire::decode_grant(text).ok()?;
-        self.is_ours(&signed).then_some(grant)
-    }
-
-    /// A signed grant that came back in a settlement, if it is ours.
-    pub(super) fn verify_signed(&self, bytes: &[u8]) -> Option<Grant> {
-        let signed = SignedGrant::decode(bytes).ok().filter(|signed| self.is_ours(signed))?;
-        Grant::decode(signed.grant).ok()
-    }
-
-    fn is_ours(&self, signed: &SignedGrant) -> bool {
-        self.grant_key.verify(&signed.grant, &signed.mac)
     }
 
     /// Reads the resources again: all of them or none. The last good set stays in force, and in the state file. Says
