@@ -29,7 +29,7 @@ use set::Set;
 /// Greatest number of requests that wait at one worker.
 pub const MAX_WAITERS: usize = 16_384;
 /// Greatest number of requests that one call asks for; the rest waits for the next.
-pub const MAX_NEEDS: usize = 2_048;
+pub const MAX_NEEDS: usize = gateway_core::wire::MAX_NEEDS;
 /// Nobody waits longer, in milliseconds.
 pub const LONGEST_WAIT_MS: u64 = 750;
 /// Greatest number of scope sets whose spending is remembered; others are asked for without extra.

@@ -71,8 +71,7 @@ mod tests {
     #[test]
     fn the_front_leaves_nothing_that_the_service_would_remove() {
         let present = ["accept", "authorization", "cookie", "x-bulkhead-route", "x-request-id", "x-tenant-id"];
-        let want =
-            [remove("authorization"), remove("cookie"), remove("x-bulkhead-route"), set("x-tenant-id", "acme")];
+        let want = [remove("authorization"), remove("cookie"), remove("x-bulkhead-route"), set("x-tenant-id", "acme")];
         assert_eq!(front_plan(&present, "x-tenant-id", "acme"), want);
         assert_eq!(front_plan(&[], "x-org", "acme"), [set("x-org", "acme")]);
     }

@@ -77,7 +77,7 @@ impl RootContext for Root {
     fn on_queue_ready(&mut self, queue: u32) {
         while host::gate::woken(queue) {}
         if let Some(worker) = self.worker() {
-            worker.call();
+            worker.woken();
         }
     }
 

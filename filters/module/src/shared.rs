@@ -2,8 +2,8 @@
 //! within the callback that took it, and no host call is made under one that could call back in.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hasher};
 use std::rc::Rc;
 
@@ -33,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) fronts: RefCell<HashMap<u32, FrontPart>>,
     /// Streams that wait for a lease, by their context's id.
     pub(crate) waiting: RefCell<HashMap<u32, Rc<Wait>>>,
+    /// Of these, the ones that are to be let go or answered, in order.
+    pub(crate) due: RefCell<VecDeque<u32>>,
     /// Wakes the worker's root context.
     pub(crate) queue: Cell<Option<u32>>,
     /// Requests with an inline grant whose body is on the way: they too must hear of revocations.
@@ -55,6 +57,8 @@ pub(crate) enum FrontPart {
 pub(crate) struct Wait {
     pub(crate) request_id: String,
     pub(crate) end: RefCell<Option<WaitEnd>>,
+    /// The stream was let go, or answered.
+    pub(crate) acted: Cell<bool>,
 }
 
 /// How waiting ended.
@@ -83,6 +87,7 @@ impl Shared {
             revocations: RefCell::default(),
             fronts: RefCell::default(),
             waiting: RefCell::default(),
+            due: RefCell::default(),
             queue: Cell::new(None),
             arriving: Cell::new(0),
             call: Cell::new(None),

@@ -19,6 +19,10 @@ use crate::shared::{Shared, WaitEnd, random};
 /// Milliseconds between two looks at who has waited too long.
 const TICK_MS: u64 = 100;
 
+/// Streams that are let go or answered in one callback. The host does it behind the callback, each within the one before it:
+/// some hundreds overflow its stack.
+const AT_ONCE: usize = 8;
+
 /// The worker's side of the Gate.
 pub(crate) struct Worker {
     /// The root context's id.
@@ -54,6 +58,7 @@ impl Worker {
         for waiter in overdue {
             self.end_waiting(waiter, Verdict::Unavailable);
         }
+        self.act();
         self.shared.held.borrow_mut().expire(now_ms);
         if self.shared.call.get().is_some() {
             return;
@@ -70,8 +75,13 @@ impl Worker {
         }
     }
 
-    /// Somebody waits, or something is to be told at once.
-    pub(crate) fn call(&mut self) {
+    /// `on_queue_ready`: somebody waits, or something is to be done or told at once.
+    pub(crate) fn woken(&mut self) {
+        self.act();
+        self.call();
+    }
+
+    fn call(&mut self) {
         if self.shared.call.get().is_some() {
             return;
         }
@@ -105,6 +115,7 @@ impl Worker {
             for (waiter, verdict) in verdicts {
                 self.end_waiting(waiter, verdict);
             }
+            self.act();
         }
         if self.shared.pool.borrow().has_waiters() || self.shared.outbox.borrow().is_urgent() {
             self.call();
@@ -147,12 +158,14 @@ impl Worker {
         for (waiter, verdict) in verdicts {
             self.end_waiting(waiter, verdict);
         }
+        self.act();
     }
 
-    /// Lets a stream that waited go on, or answers it.
+    /// Notes how waiting has ended for a stream.
     fn end_waiting(&self, waiter: u32, verdict: Verdict) {
-        let Some(wait) = self.shared.waiting.borrow_mut().remove(&waiter) else { return };
-        let end = match verdict {
+        let waiting = self.shared.waiting.borrow();
+        let Some(wait) = waiting.get(&waiter) else { return };
+        *wait.end.borrow_mut() = Some(match verdict {
             Verdict::Admitted(ticket) => {
                 let limits = self.shared.pool.borrow().limits_now(&ticket, host::now_ms());
                 WaitEnd::Admitted(ticket, limits)
@@ -162,16 +175,30 @@ impl Worker {
                 let denial = Denial::new(Code::ServiceUnavailable).detail("No lease came in time.");
                 WaitEnd::Refused(denial, vec![Header { name: "retry-after".into(), value: "1".into() }])
             }
-        };
-        let act = || match &end {
-            WaitEnd::Admitted(..) => host::gate::resume_request(),
-            WaitEnd::Refused(denial, headers) => {
-                let headers: Vec<_> = headers.iter().map(|each| (each.name.as_str(), each.value.as_str())).collect();
-                host::answer(denial.code.row().status, &denial.body(&wait.request_id, true), &headers);
-            }
-        };
-        host::gate::on_stream(self.root, waiter, act);
-        *wait.end.borrow_mut() = Some(end);
+        });
+        self.shared.due.borrow_mut().push_back(waiter);
+    }
+
+    /// Lets streams that waited go on, or answers them: a few at a time, the rest at the next wake-up.
+    fn act(&self) {
+        for _ in 0..AT_ONCE {
+            let Some(waiter) = self.shared.due.borrow_mut().pop_front() else { return };
+            let Some(wait) = self.shared.waiting.borrow_mut().remove(&waiter) else { continue };
+            let act = || match &*wait.end.borrow() {
+                Some(WaitEnd::Admitted(..)) => host::gate::resume_request(),
+                Some(WaitEnd::Refused(denial, headers)) => {
+                    let headers: Vec<_> =
+                        headers.iter().map(|each| (each.name.as_str(), each.value.as_str())).collect();
+                    host::answer(denial.code.row().status, &denial.body(&wait.request_id, true), &headers);
+                }
+                None => {}
+            };
+            host::gate::on_stream(self.root, waiter, act);
+            wait.acted.set(true);
+        }
+        if !self.shared.due.borrow().is_empty() {
+            self.shared.wake();
+        }
     }
 
     /// Up to 63 ms, so that workers do not report in step.

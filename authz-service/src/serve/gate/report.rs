@@ -161,7 +161,7 @@ fn refusals(service: &Service, report: &Report<'_>, now: Now) -> Option<Command>
             at_ms: now.unix_ms.saturating_sub(refusal.age_ms),
             request_id: refusal.request_id.clone(),
             status: u16::try_from(refusal.status).unwrap_or(0),
-            details: refusal.details.clone(),
+            details: if refusal.detail.is_empty() { refusal.details.clone() } else { refusal.detail.clone() },
             code: if refusal.denial.is_empty() { code(refusal.status).to_owned() } else { refusal.denial.clone() },
             under: leased::under(service, &holder.proxy, refusal).map(Box::new),
         })

@@ -69,8 +69,7 @@ impl Flow {
             Some(ResponseStep::Continue { remove_content_length: false }) | None => {}
         }
         let names: Vec<&str> = headers.iter().map(|(name, _)| name.as_str()).collect();
-        let facts =
-            AnswerFacts { tenant: &self.tenant, request_id: &self.request_id, headers: &self.answer_headers };
+        let facts = AnswerFacts { tenant: &self.tenant, request_id: &self.request_id, headers: &self.answer_headers };
         for edit in header_hardening::response_plan(&facts, &names) {
             match edit {
                 HeaderEdit::Set(name, value) => host::set_response_header(&name, &value),

@@ -50,12 +50,16 @@ impl Portable {
 impl Inline {
     fn end(mut self, shared: &Shared, id: u32) {
         shared.arriving.set(shared.arriving.get().saturating_sub(1));
+        self.stop_waiting();
         let flow = std::mem::take(self.flow());
         let (code, detail) = match &flow.refused {
             Some(denial) => (Some(denial.code.row().code), denial.detail.clone().unwrap_or_default()),
             None => (None, String::new()),
         };
         let handle = self.grant.held.signed.clone();
+        if shared.waiting.borrow_mut().remove(&id).is_some() {
+            shared.pool.borrow_mut().leave(id);
+        }
         match (self.stage, flow.accounting) {
             (Stage::Sent(ticket), Some(accounting)) => {
                 let settlement = accounting.settle(&stream_end(code, handle.to_vec()));
@@ -65,11 +69,7 @@ impl Inline {
                     at_once(shared);
                 }
             }
-            (stage, _) => {
-                if matches!(stage, Stage::Waiting(..)) {
-                    shared.waiting.borrow_mut().remove(&id);
-                    shared.pool.borrow_mut().leave(id);
-                }
+            _ => {
                 let refusal = Refusal {
                     request_id: flow.request_id,
                     status: host::response_code().unwrap_or(0),
@@ -114,7 +114,9 @@ fn report(shared: &Shared, refusal: Option<Refusal>) {
         granted if (refusal.is_some() || in_the_chain()) && host::ext_authz(wire::DENIAL).is_none() => {
             let refusal = refusal.unwrap_or_else(|| Refusal {
                 // the service's own denial that it could not record: its code is known all the same
-                denial: host::ext_authz(wire::LOG_CODE).and_then(|code| String::from_utf8(code).ok()).unwrap_or_default(),
+                denial: host::ext_authz(wire::LOG_CODE)
+                    .and_then(|code| String::from_utf8(code).ok())
+                    .unwrap_or_default(),
                 ..Refusal::default()
             });
             let grant = granted.map(|(_, grant)| grant.handle).unwrap_or_default();

@@ -3,12 +3,12 @@
 //! Held from its headers on: the body is complete before anything is decided on it, rewritten before anybody is asked, and
 //! then the request either goes on at once or waits for a lease, with every callback pausing.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use gateway_core::admission::{self, Admitted, Catalog as _, Terms};
 use gateway_core::denial::{Code, Denial};
-use gateway_core::gate::{Dialect, Key};
+use gateway_core::gate::{Dialect, Key, LimitState};
 use gateway_core::{limits, wire};
 use gpu_accounting::Checked;
 use gpu_accounting::leases::{Taken, Ticket, Wanted};
@@ -83,7 +83,8 @@ pub(super) fn begin(id: u32, config: &Config, shared: &Shared) -> Result<Phase, 
             (grant, request_id)
         }
         Some(FrontPart::Refused(_)) | None => {
-            let detail = "The root `tenant-context` has not seen this request: is it ahead of ext_authz, with this vm_id?";
+            let detail =
+                "The root `tenant-context` has not seen this request: is it ahead of ext_authz, with this vm_id?";
             return Err(Denial::new(Code::NotAdmitted).detail(detail));
         }
     };
@@ -97,7 +98,15 @@ pub(super) fn begin(id: u32, config: &Config, shared: &Shared) -> Result<Phase, 
     shared.arriving.set(shared.arriving.get().saturating_add(1));
     shared.listen(now_ms);
     let stage = Stage::Body;
-    Ok(Phase::Inline(Box::new(Inline { flow, grant, body_size: 0, model: String::new(), stage, arrived_ms: now_ms, id })))
+    Ok(Phase::Inline(Box::new(Inline {
+        flow,
+        grant,
+        body_size: 0,
+        model: String::new(),
+        stage,
+        arrived_ms: now_ms,
+        id,
+    })))
 }
 
 /// What the front left for this stream; taken, so that nobody finds it twice.
@@ -164,11 +173,15 @@ impl Inline {
         match taken {
             Taken::Admitted(ticket) => {
                 let limits = shared.pool.borrow().limits_now(&ticket, now_ms);
-                self.send(ticket, ready, &limits);
+                self.send(ticket, ready, &limits, true);
                 Ok(Action::Continue)
             }
             Taken::Waits => {
-                let wait = Rc::new(Wait { request_id: self.flow.request_id.clone(), end: RefCell::default() });
+                let wait = Rc::new(Wait {
+                    request_id: self.flow.request_id.clone(),
+                    end: RefCell::default(),
+                    acted: Cell::new(false),
+                });
                 shared.waiting.borrow_mut().insert(self.id, Rc::clone(&wait));
                 self.stage = Stage::Waiting(wait, Box::new(ready));
                 shared.wake();
@@ -190,26 +203,35 @@ impl Inline {
         }));
     }
 
-    /// Goes on: from here on it counts as sent.
-    fn send(&mut self, ticket: Ticket, ready: Ready, limits: &[gateway_core::gate::LimitState]) {
+    /// Is admitted; once it went on it counts as sent.
+    fn send(&mut self, ticket: Ticket, ready: Ready, limits: &[LimitState], went_on: bool) {
         let leased = ticket.leased(&self.flow.request_id, &self.model, ready.input_estimate);
         let mut accounting = ready.checked.admitted(leased);
-        accounting.sent();
+        if went_on {
+            accounting.sent();
+        }
         self.flow.accounting = Some(accounting);
         self.flow.answer_headers = limits::answer_headers(&self.model, &ready.region, limits);
         self.stage = Stage::Sent(ticket);
     }
 
-    /// Whether waiting has ended meanwhile.
-    pub(super) fn waited(&mut self) {
-        let end = match &self.stage {
-            Stage::Waiting(wait, _) => wait.end.take(),
-            Stage::Body | Stage::Sent(_) | Stage::Over => None,
+    /// Whether waiting has ended meanwhile, and the stream was let go or answered for it.
+    fn waited(&mut self) {
+        if matches!(&self.stage, Stage::Waiting(wait, _) if wait.acted.get()) {
+            self.stop_waiting();
+        }
+    }
+
+    /// Takes what waiting has brought, if it has: also what the stream did not live to be told.
+    pub(super) fn stop_waiting(&mut self) {
+        let (end, went_on) = match &self.stage {
+            Stage::Waiting(wait, _) => (wait.end.take(), wait.acted.get()),
+            Stage::Body | Stage::Sent(_) | Stage::Over => return,
         };
         let Some(end) = end else { return };
         let Stage::Waiting(_, ready) = std::mem::replace(&mut self.stage, Stage::Over) else { return };
         match end {
-            WaitEnd::Admitted(ticket, limits) => self.send(ticket, *ready, &limits),
+            WaitEnd::Admitted(ticket, limits) => self.send(ticket, *ready, &limits, went_on),
             WaitEnd::Refused(denial, headers) => {
                 self.flow.refused = Some(denial);
                 self.flow.answer_headers = headers;
