@@ -232,10 +232,7 @@ impl Inline {
         let Stage::Waiting(_, ready) = std::mem::replace(&mut self.stage, Stage::Over) else { return };
         match end {
             WaitEnd::Admitted(ticket, limits) => self.send(ticket, *ready, &limits, went_on),
-            WaitEnd::Refused(denial, headers) => {
-                self.flow.refused = Some(denial);
-                self.flow.answer_headers = headers;
-            }
+            WaitEnd::Refused(denial, _) => self.flow.refused = Some(denial),
         }
     }
 }
