@@ -4,7 +4,8 @@ pub(super) struct Random(u64);
 
 impl Random {
     pub(super) fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        // Mixed first: streams of states that are a few steps apart are one stream.
+        Self(Self(seed).next())
     }
 
     pub(super) fn next(&mut self) -> u64 {
