@@ -22,6 +22,7 @@ mod limits;
 mod memory;
 mod operating;
 mod own_refusals;
+mod reload;
 mod reserved;
 mod resets;
 mod sdk;
