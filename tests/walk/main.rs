@@ -22,6 +22,7 @@ mod limits;
 mod memory;
 mod operating;
 mod own_refusals;
+mod proxies_tls;
 mod reload;
 mod reserved;
 mod resets;
