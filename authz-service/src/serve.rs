@@ -9,6 +9,7 @@ pub mod logs;
 pub mod metrics;
 mod models;
 mod proxies;
+mod rate_limit;
 mod router;
 mod service;
 mod tls;

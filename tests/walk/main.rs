@@ -23,6 +23,7 @@ mod memory;
 mod operating;
 mod own_refusals;
 mod proxies_tls;
+mod rate_limit;
 mod reload;
 mod reserved;
 mod resets;

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use axum::{Router, middleware};
 use envoy_types::pb::envoy::service::auth::v3::authorization_server::AuthorizationServer;
+use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitServiceServer;
 
 use super::proxies::{self, Listed};
+use super::rate_limit::RateLimit;
 use super::{Service, check, gate, models};
 use crate::cli::ListedProxy;
 use crate::gate_service::gate_server::GateServer;
@@ -32,6 +34,7 @@ pub(super) fn proxies(
         .build_v1()?;
     let router = tonic::service::Routes::new(check)
         .add_service(gate)
+        .add_service(RateLimitServiceServer::new(RateLimit::new(Arc::clone(service))))
         .add_service(health)
         .add_service(reflection)
         .into_axum_router()
