@@ -220,7 +220,10 @@ async fn envoys_filter_gives_back_an_estimate() {
         (gateway.service().left("globex", "tokens-per-day").await == 995).then_some(())
     })
     .await;
-    assert_eq!(gateway.service().number("SELECT sum(settled) FROM windows"), 5);
+    eventually("the same on the disk", async || {
+        (gateway.service().number("SELECT sum(settled) FROM windows") == 5).then_some(())
+    })
+    .await;
 }
 
 /// The shipped configuration gives Envoy's own refusals its shape: ours from the ratelimit filter must be let through.
