@@ -76,8 +76,8 @@ good set stays in force."
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Policies and certificates are read again when their files change. Signals: SIGHUP reads the policies at once; SIGTERM
-and SIGINT finish the requests under way and end the service. Logs are JSON on standard error; the environment variable BULKHEAD_LOG
-sets the level (error, warn, info, debug).
+and SIGINT finish the requests under way and end the service. Logs are JSON on standard error; the environment variable
+BULKHEAD_LOG sets the level (error, warn, info, debug).
 
 Proxies: without --proxy, any process that reaches --proxies may ask. With it, only the listed ids. Over TLS a client
 certificate of --tls-client-ca is required, and its one URI must be the SPIFFE id listed for the id in the call.
