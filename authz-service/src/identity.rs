@@ -27,6 +27,8 @@ pub struct Identity {
     pub permits: Permits,
     /// The credential's own limits, beside the plan's.
     pub limits: Vec<Limit>,
+    /// It proves nothing from here on, at the latest.
+    pub expires_at: jiff::Timestamp,
     /// `jwt` or `api_key`.
     pub method: &'static str,
 }
@@ -71,6 +73,7 @@ impl From<jwt::JwtIdentity> for Identity {
             key_id: None,
             permits: token.issuer.permits.clone(),
             limits: Vec::new(),
+            expires_at: instant(token.expires_at),
             method: "jwt",
         }
     }
@@ -84,7 +87,14 @@ impl From<api_key::KeyIdentity> for Identity {
             key_id: Some(key.id),
             permits: key.permits,
             limits: key.limits,
+            expires_at: key.expires_at,
             method: "api_key",
         }
     }
+}
+
+/// Unix seconds that no clock here reaches are the latest instant there is.
+fn instant(unix: u64) -> jiff::Timestamp {
+    let at = i64::try_from(unix).ok().and_then(|unix| jiff::Timestamp::from_second(unix).ok());
+    at.unwrap_or(jiff::Timestamp::MAX)
 }

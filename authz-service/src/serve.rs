@@ -5,15 +5,18 @@
 
 mod check;
 mod gate;
+mod last_hop;
 pub mod logs;
 pub mod metrics;
 mod models;
 mod proxies;
 mod rate_limit;
+mod revocations;
 mod router;
 mod service;
 mod tls;
 mod watch;
+mod wording;
 
 use std::io;
 use std::net::SocketAddr;

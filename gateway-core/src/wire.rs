@@ -53,8 +53,12 @@ pub const MARK: &str = "bh_grant";
 pub const MARK_HELD: &str = "held-v1:";
 /// Value of [`MARK`] on a request that the service is to be asked about.
 pub const MARK_ASK: &str = "ask-v1:";
+/// Value of [`MARK`] on a request that was refused ahead of ext_authz.
+pub const MARK_REFUSED: &str = "refused-v1:";
 /// Filter state by which the module says whose key a request leaves with (Envoy: `wasm.bh_last_hop`).
 pub const LAST_HOP: &str = "bh_last_hop";
+/// Value of [`LAST_HOP`]: the tenant's own key, for which the last hop asks the service.
+pub const LAST_HOP_OWN: &str = "own";
 /// The one value of [`LAST_HOP`] that skips the last hop: the platform's key, put in by Envoy.
 pub const LAST_HOP_PLATFORM: &str = "platform";
 /// Metadata key: the last hop's word to its gate, and its one value that passes.

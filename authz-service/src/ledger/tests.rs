@@ -3,6 +3,7 @@
 
 mod admission;
 mod charge;
+mod lease;
 mod model;
 mod presence;
 mod restart;

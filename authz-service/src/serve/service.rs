@@ -4,6 +4,7 @@
 //! after the state file has the change.
 
 mod running;
+mod signing;
 mod start;
 
 use std::collections::HashMap;
@@ -12,14 +13,13 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use gateway_core::denial::{Code, Denial};
-use gateway_core::gate::{Grant, SignedGrant};
 use gateway_core::name::TenantName;
 use gateway_core::price::PricesError;
 use gateway_core::wire;
-use prost::Message as _;
 
 use self::start::{first_set, key_record, own_key, terms_of};
 use super::metrics::{Metrics, Phase, Readiness};
+use super::revocations::Revocations;
 use super::watch;
 use crate::cli::ServeOptions;
 use crate::decide::{self, Allow, Arrival, Decision, Deny, Grounds};
@@ -73,6 +73,7 @@ pub struct Service {
     pub(super) keys: ArcSwap<HashMap<String, KeyRecord>>,
     pub(super) own_keys: ArcSwap<OwnKeys>,
     pub(super) ledger: Ledger,
+    pub(super) revocations: Revocations,
     pub(super) store: Store,
     pub(super) kek: Kek,
     grant_key: GrantKey,
@@ -102,6 +103,7 @@ impl Service {
             |reservation: Reservation| terms_of(&loaded.registry, &reservation).map(|terms| (reservation, terms));
         let outstanding = restored.outstanding.into_iter().map(terms).collect::<Result<Vec<_>, _>>()?;
         ledger.restore(now(), &restored.windows, outstanding)?;
+        ledger.restore_leases(now(), restored.leases);
         let first = Command::KeepSources {
             version: loaded.registry.version.clone(),
             bytes: loaded.sources.to_bytes().map_err(StartError::Sources)?,
@@ -111,6 +113,7 @@ impl Service {
             keys: ArcSwap::from_pointee(restored.keys.iter().filter_map(key_record).collect()),
             own_keys: ArcSwap::from_pointee(restored.vault.into_iter().filter_map(own_key).collect()),
             ledger,
+            revocations: Revocations::new(restored.epoch),
             store,
             kek,
             grant_key,
@@ -145,22 +148,35 @@ impl Service {
 
     /// Decides one request; see [`decide::decide`].
     pub(super) fn decide(&self, arrival: &Arrival<'_>) -> Decision {
+        self.on_grounds(|grounds| decide::decide(grounds, arrival))
+    }
+
+    /// Decides the head of one request; see [`decide::decide_head`].
+    pub(super) fn decide_head(&self, arrival: &Arrival<'_>) -> Decision {
+        // First of all: a change that comes in between is not seen, and its revocation voids the grant.
+        let epoch = self.revocations.epoch();
+        self.on_grounds(|grounds| decide::decide_head(grounds, arrival, epoch))
+    }
+
+    /// What is decided on what stands now.
+    pub(super) fn on_grounds<T>(&self, decide: impl FnOnce(&Grounds<'_>) -> T) -> T {
         let (registry, keys) = (self.registry(), self.keys.load());
-        let grounds = Grounds {
+        decide(&Grounds {
             registry: &registry,
             keys: &keys,
             vault: self,
             ledger: &self.ledger,
             claim_header: wire::CLAIM_HEADER,
-        };
-        decide::decide(&grounds, arrival)
+        })
     }
 
-    /// Makes an allowance durable: its audit record and its reservation, in one commit.
+    /// Makes an allowance durable: its audit record and its reservation, in one commit. Where the module admits, it is
+    /// the record of a grant; each request under it has its own.
     pub(super) async fn record_allow(&self, arrival: &Arrival<'_>, allow: &Allow) -> Result<(), WriteError> {
+        let head = allow.grant.terms.is_some();
         let record = AuditRecord {
-            decision: store::Decision::Allow,
-            grant_id: allow.reservation.is_some().then_some(arrival.grant_id),
+            decision: if head { store::Decision::Grant } else { store::Decision::Allow },
+            grant_id: (head || allow.reservation.is_some()).then_some(arrival.grant_id),
             reserved: allow.reservation.is_some().then_some(allow.facts.reserved),
             ..self.record(arrival, &allow.facts)
         };
@@ -230,29 +246,6 @@ impl Service {
         }
     }
 
-    /// A grant as it travels: signed.
-    pub(super) fn sign(&self, grant: &Grant) -> String {
-        let bytes = grant.encode_to_vec();
-        let mac = self.grant_key.sign(&bytes).to_vec();
-        wire::encode_grant(&SignedGrant { grant: bytes.into(), mac: mac.into() })
-    }
-
-    /// A grant that came back, if it is ours.
-    pub(super) fn verify(&self, text: &[u8]) -> Option<Grant> {
-        let (signed, grant) = wire::decode_grant(text).ok()?;
-        self.is_ours(&signed).then_some(grant)
-    }
-
-    /// A signed grant that came back in a settlement, if it is ours.
-    pub(super) fn verify_signed(&self, bytes: &[u8]) -> Option<Grant> {
-        let signed = SignedGrant::decode(bytes).ok().filter(|signed| self.is_ours(signed))?;
-        Grant::decode(signed.grant).ok()
-    }
-
-    fn is_ours(&self, signed: &SignedGrant) -> bool {
-        self.grant_key.verify(&signed.grant, &signed.mac)
-    }
-
     /// Reads the resources again: all of them or none. The last good set stays in force, and in the state file. Says
     /// whether anything changed.
     ///
@@ -278,6 +271,7 @@ impl Service {
         self.registry.store(Arc::new(loaded.registry));
         self.count_resources();
         if changed {
+            self.revocations.revoke_all();
             tracing::info!(version, "policies loaded");
             self.keep_sources(version, &loaded.sources).await;
         }
@@ -320,6 +314,7 @@ impl Service {
                 self.ledger.confirm(expired.id);
             }
         }
+        self.expire_leases(now).await;
         if (now.unix_ms / 1000).is_multiple_of(60) {
             self.submit(Command::Prune { now_ms: now.unix_ms });
         }
@@ -358,6 +353,11 @@ pub(super) fn lines(problems: &[Problem]) -> String {
 }
 
 impl decide::OwnKeys for Service {
+    fn has_own_key(&self, tenant: &TenantName, provider: &str) -> bool {
+        let keys = self.own_keys.load();
+        !keys.is_empty() && keys.contains_key(&(tenant.clone(), provider.to_owned()))
+    }
+
     fn own_key(&self, tenant: &TenantName, provider: &str) -> Result<Option<Secret>, Denial> {
         let keys = self.own_keys.load();
         if keys.is_empty() {

@@ -1,6 +1,6 @@
 //! The way down: security headers on, fingerprints and the platform's own quotas off, the tenant's tag, limits and model.
 
-use gateway_core::gate::Grant;
+use gateway_core::gate::{Grant, Header};
 use gateway_core::wire;
 
 use crate::{HeaderEdit, NEVER_TRAILERS, Plan};
@@ -54,17 +54,34 @@ const REMOVED_PREFIXES: &[&str] = &[
     "x-ratelimit-",
 ];
 
+/// What an answer says of its request.
+#[derive(Clone, Copy, Debug)]
+pub struct AnswerFacts<'a> {
+    /// The tenant that was decided: the answer's tag.
+    pub tenant: &'a str,
+    /// The request's id.
+    pub request_id: &'a str,
+    /// Limits, model, region.
+    pub headers: &'a [Header],
+}
+
+impl<'a> From<&'a Grant> for AnswerFacts<'a> {
+    fn from(grant: &'a Grant) -> Self {
+        Self { tenant: &grant.tenant, request_id: &grant.request_id, headers: &grant.answer_headers }
+    }
+}
+
 /// The plan downstream, given the names of the answer's headers; at most one edit a name.
 ///
 /// The answer carries the request's id as our denials do, in place of the provider's.
 #[must_use]
-pub fn response_plan(grant: &Grant, present: &[&str]) -> Vec<HeaderEdit> {
+pub fn response_plan(facts: &AnswerFacts<'_>, present: &[&str]) -> Vec<HeaderEdit> {
     let mut plan = Plan::default();
     for name in present.iter().filter(|name| removed(name)) {
         plan.remove(name);
     }
-    let granted = grant.answer_headers.iter().map(|header| (header.name.as_str(), header.value.as_str()));
-    for (name, value) in granted.chain([(wire::REQUEST_ID, grant.request_id.as_str())]) {
+    let granted = facts.headers.iter().map(|header| (header.name.as_str(), header.value.as_str()));
+    for (name, value) in granted.chain([(wire::REQUEST_ID, facts.request_id)]) {
         if settable(name, value) {
             plan.set(name, value);
         }
@@ -72,7 +89,7 @@ pub fn response_plan(grant: &Grant, present: &[&str]) -> Vec<HeaderEdit> {
     for (name, value) in SET {
         plan.set(name, value);
     }
-    plan.set(wire::TENANT, &grant.tenant);
+    plan.set(wire::TENANT, facts.tenant);
     plan.edits()
 }
 

@@ -8,9 +8,9 @@ use std::sync::LazyLock;
 use serde_json::Value;
 
 use super::{Gateway, Service};
-use crate::configuration::{Places, placed, portable};
-use crate::fake_service::{FakeService, Word};
-use crate::policies::{Policies, TENANTS};
+use crate::configuration::{Places, Profile, placed};
+use crate::fake_service::{FakeService, GateWord, Word};
+use crate::policies::{PLATFORM_KEYS, Policies, TENANTS, write_secret};
 use crate::process::{Process, built};
 use crate::upstream::{Options, Upstream};
 use crate::{client, eventually, runtime};
@@ -22,7 +22,9 @@ pub struct Builder {
     policies: Policies,
     concurrency: u32,
     edits: Vec<Edit>,
+    profile: Profile,
     fake: Option<Word>,
+    gate: GateWord,
     keys: bool,
     record: bool,
     state: Option<PathBuf>,
@@ -35,7 +37,9 @@ impl Default for Builder {
             policies: Policies::standard(),
             concurrency: 1,
             edits: Vec::new(),
+            profile: Profile::under_test(),
             fake: None,
+            gate: GateWord::Lends,
             keys: true,
             record: true,
             state: None,
@@ -67,10 +71,24 @@ impl Builder {
         self
     }
 
+    /// Takes this profile, whichever is under test.
+    #[must_use]
+    pub fn profile(mut self, profile: Profile) -> Self {
+        self.profile = profile;
+        self
+    }
+
     /// Puts a fake in the service's place.
     #[must_use]
     pub fn fake_service(mut self, word: Word) -> Self {
         self.fake = Some(word);
+        self
+    }
+
+    /// What the fake's Gate says; without this it lends.
+    #[must_use]
+    pub fn gate(mut self, word: GateWord) -> Self {
+        self.gate = word;
         self
     }
 
@@ -112,7 +130,11 @@ impl Builder {
         let upstream_2 = spawn_upstream(self.record).await;
 
         let (service, fake) = match self.fake {
-            Some(word) => (None, Some(FakeService::spawn(word))),
+            Some(word) => {
+                let fake = FakeService::spawn(word);
+                fake.gate(self.gate);
+                (None, Some(fake))
+            }
             None => {
                 let state = self.state.unwrap_or_else(|| directory.path().join("state.db"));
                 (Some(Service::start(directory.path(), &self.policies, &state, self.serve).await), None)
@@ -130,19 +152,25 @@ impl Builder {
             }
         }
 
+        let secrets = directory.path().join("secrets");
+        for (provider, key) in PLATFORM_KEYS.into_iter().filter(|_| self.profile == Profile::Inline) {
+            write_secret(&secrets, provider, &format!("Bearer {key}")).expect("the platform's keys are written");
+        }
         let places = Places {
             upstream: upstream.addr(),
             upstream_2: upstream_2.addr(),
             proxies: &proxies,
             wasm: &wasm(),
+            secrets: &secrets,
             access_log: &directory.path().join("access.jsonl"),
         };
-        let text = self.edits.into_iter().fold(placed(&portable(), &places), |text, edit| edit(text));
+        let text = self.edits.into_iter().fold(placed(&self.profile.text(), &places), |text, edit| edit(text));
         let config = directory.path().join("envoy.yaml");
         std::fs::write(&config, text).expect("the configuration is written");
         let (envoy, admin, addr) = start_envoy(directory.path(), &config, self.concurrency).await;
 
-        Gateway { addr, upstream, upstream_2, envoy, keys, admin, service, fake, directory: Some(directory) }
+        let (profile, directory) = (self.profile, Some(directory));
+        Gateway { addr, profile, upstream, upstream_2, envoy, keys, admin, service, fake, directory }
     }
 }
 

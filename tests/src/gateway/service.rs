@@ -8,6 +8,7 @@ use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 
 use super::builder::bulkhead_binary;
+use crate::books::is_request;
 use crate::policies::Policies;
 use crate::process::{Process, free_port};
 use crate::{client, eventually};
@@ -175,7 +176,7 @@ impl Service {
         created["key"].as_str().expect("a key").to_owned()
     }
 
-    /// Audit records so far, oldest first.
+    /// Audit records so far, oldest first; in profile `inline` with those of grants.
     ///
     /// # Panics
     /// The service does not answer.
@@ -211,13 +212,13 @@ impl Service {
         tenants.find(|one| one["tenant"] == tenant).unwrap_or_else(|| panic!("no `{tenant}` in {usage}")).clone()
     }
 
-    /// The audit lines of one request, oldest first.
+    /// The audit lines of one request, oldest first, without the grant's that it was made for.
     ///
     /// # Panics
     /// The service does not answer.
     pub async fn lines(&self, request_id: &str) -> Vec<Value> {
         let all = self.audit().await;
-        all.into_iter().filter(|line| line["requestId"] == request_id).collect()
+        all.into_iter().filter(|line| line["requestId"] == request_id && is_request(line)).collect()
     }
 
     /// The one audit line of a granted request, once it is settled.

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use bulkhead_tests::client;
-use bulkhead_tests::configuration::{insert_filter_before, patient, replaced};
+use bulkhead_tests::configuration::{Profile, insert_filter_before, patient, replaced};
 use bulkhead_tests::eventually;
 use bulkhead_tests::gateway::{Gateway, chat_body, envoy_minor, start_envoy};
 use bulkhead_tests::policies::GPU_POOL_KEY;
@@ -62,6 +62,7 @@ const SETTLE: &str = r#"
 #[tokio::test]
 async fn without_a_module_the_reservation_is_settled_by_what_envoy_found() {
     let gateway = Gateway::builder()
+        .profile(Profile::Portable)
         .envoy(|text| {
             let (before, rest) = text.split_once("          - name: gateway\n").unwrap();
             let (_, after) = rest.split_once("          # ---- room 6: to the model.\n").unwrap();
@@ -233,6 +234,7 @@ async fn a_refusal_keeps_its_words_in_the_shipped_configuration() {
 - actions:
   - generic_key: {descriptor_key: tenant, descriptor_value: nobody}"#;
     let gateway = Gateway::builder()
+        .profile(Profile::Portable)
         .envoy(move |text| {
             let ours = "response.code_details in ['', 'ext_authz_denied']";
             let text =

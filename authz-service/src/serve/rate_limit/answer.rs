@@ -9,8 +9,9 @@ use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::rate_li
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::{Code, DescriptorStatus, RateLimit};
 use envoy_types::pb::google;
 use gateway_core::denial::{self, Denial};
+use gateway_core::limits::{Field, fields};
 
-use crate::decide::{Field, fields};
+use crate::decide::limits::told;
 use crate::ledger::{LimitState, Refused, RefusedBy};
 use crate::registry::{Refill, Window};
 
@@ -28,7 +29,7 @@ pub(super) struct Verdict {
 impl Verdict {
     /// Counted; limits stand there now.
     pub(super) fn counted(states: &[LimitState]) -> Self {
-        Self { denial: None, nearest: nearest(states).cloned(), headers: fields(states) }
+        Self { denial: None, nearest: nearest(states).cloned(), headers: fields(&told(states)) }
     }
 
     /// Refused by a limit.
@@ -38,7 +39,7 @@ impl Verdict {
             RefusedBy::Rate => denial::Code::RateLimited,
             RefusedBy::InFlight => denial::Code::ConcurrencyLimited,
         };
-        let mut headers = fields(&refused.states);
+        let mut headers = fields(&told(&refused.states));
         let wait = refused.retry_after.map(|wait| wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)));
         headers.extend(wait.map(|seconds| Field::new("retry-after", seconds.max(1).to_string())));
         headers.push(Field::new("x-bulkhead-limit", refused.limit.name.clone()));
