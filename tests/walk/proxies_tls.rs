@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bulkhead_tests::certificates::{Ca, Issued, replace};
 use bulkhead_tests::client::{Shot, volley};
-use bulkhead_tests::configuration::{patient, replaced};
+use bulkhead_tests::configuration::{Profile, patient, replaced};
 use bulkhead_tests::eventually;
 use bulkhead_tests::gateway::{Builder, CHAT, Gateway, chat_body};
 use bulkhead_tests::process::free_port;
@@ -192,7 +192,8 @@ async fn certificates_rotate_under_load_and_no_call_is_dropped() {
     let ((sent, failed), ()) = tokio::join!(load, rotate);
     assert!(sent >= 200 && failed.is_empty(), "{} of {sent}: {failed:?}", failed.len());
     let made = gateway.envoy_stat("cluster.bulkhead-service.upstream_cx_total").await;
-    assert!(made > 10, "{made} connections");
+    // with leases there are too few calls for many connections
+    assert!(made > 10 || gateway.profile == Profile::Inline, "{made} connections");
     gateway.balanced("acme").await;
 }
 
