@@ -20,6 +20,7 @@ use gateway_core::wire;
 use self::start::{first_set, key_record, own_key, terms_of};
 use super::metrics::{Metrics, Phase, Readiness};
 use super::revocations::Revocations;
+use super::watch;
 use crate::cli::ServeOptions;
 use crate::decide::{self, Allow, Arrival, Decision, Deny, Grounds};
 use crate::identity::api_key::KeyRecord;
@@ -249,8 +250,13 @@ impl Service {
     /// whether anything changed.
     ///
     /// # Errors
-    /// All problems of the set that is refused.
+    /// All problems of the set that is refused; they are logged too.
     pub async fn reload(&self) -> Result<bool, Vec<Problem>> {
+        self.take_resources().await.inspect_err(|problems| self.tell_refused(problems))
+    }
+
+    /// [`Self::reload`] that leaves it to the caller to tell what was refused.
+    pub(super) async fn take_resources(&self) -> Result<bool, Vec<Problem>> {
         let _one = self.reloading.lock().await;
         let directory = self.policies.clone();
         let loaded = tokio::task::spawn_blocking(move || resource::load(&directory)).await;
@@ -259,10 +265,7 @@ impl Service {
         };
         let loaded = loaded.map_err(stopped).and_then(|loaded| loaded);
         self.metrics.reloaded(loaded.is_ok());
-        let loaded = loaded.inspect_err(|problems| {
-            let version = self.registry().version.clone();
-            tracing::error!(version, problems = lines(problems), "the policies are refused, the last good set stays");
-        })?;
+        let loaded = loaded?;
         let changed = self.registry().version != loaded.registry.version;
         let version = loaded.registry.version.clone();
         self.registry.store(Arc::new(loaded.registry));
@@ -273,6 +276,20 @@ impl Service {
             self.keep_sources(version, &loaded.sources).await;
         }
         Ok(changed)
+    }
+
+    /// Logs a set that is refused.
+    pub(super) fn tell_refused(&self, problems: &[Problem]) {
+        let version = self.registry().version.clone();
+        tracing::error!(version, problems = lines(problems), "the policies are refused, the last good set stays");
+    }
+
+    /// Where resources come from: their directory, and the credential files that it does not show.
+    pub(super) fn resource_files(&self) -> Vec<PathBuf> {
+        let registry = self.registry();
+        let named = registry.providers.iter().filter_map(|provider| provider.credential_file.as_ref());
+        let apart = named.filter(|file| !watch::sees(&self.policies, file)).cloned();
+        std::iter::once(self.policies.clone()).chain(apart).collect()
     }
 
     /// Keeps the last good set over a restart.
@@ -331,7 +348,7 @@ pub(super) fn grant_id(now: jiff::Timestamp) -> Result<GrantId, RandomError> {
     Ok(GrantId(id))
 }
 
-fn lines(problems: &[Problem]) -> String {
+pub(super) fn lines(problems: &[Problem]) -> String {
     problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 

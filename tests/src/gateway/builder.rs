@@ -28,6 +28,7 @@ pub struct Builder {
     keys: bool,
     record: bool,
     state: Option<PathBuf>,
+    serve: Vec<String>,
 }
 
 impl Default for Builder {
@@ -42,6 +43,7 @@ impl Default for Builder {
             keys: true,
             record: true,
             state: None,
+            serve: Vec::new(),
         }
     }
 }
@@ -111,6 +113,13 @@ impl Builder {
         self
     }
 
+    /// Gives `bulkhead serve` further arguments; `--proxies` among them replaces the socket.
+    #[must_use]
+    pub fn serve(mut self, arguments: &[&str]) -> Self {
+        self.serve.extend(arguments.iter().map(ToString::to_string));
+        self
+    }
+
     /// Starts everything and waits until it is ready.
     ///
     /// # Panics
@@ -128,7 +137,7 @@ impl Builder {
             }
             None => {
                 let state = self.state.unwrap_or_else(|| directory.path().join("state.db"));
-                (Some(Service::start(directory.path(), &self.policies, &state).await), None)
+                (Some(Service::start(directory.path(), &self.policies, &state, self.serve).await), None)
             }
         };
         let proxies = match (&service, &fake) {

@@ -68,6 +68,8 @@ fn start(directory: &TempDir) -> Arc<Service> {
         state: at("state.db"),
         kek_file: at("kek"),
         proxies: format!("unix:{}", at("proxies.sock").display()).parse().unwrap(),
+        proxies_tls: None,
+        listed: Vec::new(),
         admin: format!("unix:{}", at("admin.sock").display()).parse().unwrap(),
         http: "127.0.0.1:0".parse().unwrap(),
     };
