@@ -235,12 +235,7 @@ async fn a_refusal_keeps_its_words_in_the_shipped_configuration() {
   - generic_key: {descriptor_key: tenant, descriptor_value: nobody}"#;
     let gateway = Gateway::builder()
         .profile(Profile::Portable)
-        .envoy(move |text| {
-            let ours = "response.code_details in ['', 'ext_authz_denied']";
-            let text =
-                replaced(&text, ours, "response.code_details in ['', 'ext_authz_denied', 'request_rate_limited']");
-            insert_filter_before(&patient(&text, "5s"), "envoy.filters.http.router", &ratelimit(over))
-        })
+        .envoy(move |text| insert_filter_before(&patient(&text, "5s"), "envoy.filters.http.router", &ratelimit(over)))
         .start()
         .await;
     let answer = gateway.chat_once("acme", &chat_body("[tokens=1]")).await;

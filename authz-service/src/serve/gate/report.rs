@@ -43,8 +43,11 @@ impl<'a> Report<'a> {
         let Ok(worker) = <[u8; 16]>::try_from(message.worker.as_ref()) else {
             return Err(Status::invalid_argument("a worker's id has 16 bytes"));
         };
-        let counts = [message.settlements.len(), message.refusals.len(), message.closed.len()];
-        if counts.into_iter().any(|count| count > MOST) || message.held.len() > MOST_HELD {
+        let counts = [message.settlements.len(), message.refusals.len()];
+        if counts.into_iter().any(|count| count > MOST)
+            || message.closed.len() > wire::MAX_NEEDS
+            || message.held.len() > MOST_HELD
+        {
             return Err(Status::invalid_argument("the report is too long"));
         }
         Ok(Self { message, holder: Holder { proxy: message.proxy.clone(), worker } })
