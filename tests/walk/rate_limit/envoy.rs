@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use bulkhead_tests::client;
-use bulkhead_tests::configuration::{Profile, insert_filter_before, patient, replaced};
+use bulkhead_tests::configuration::{Profile, insert_filter_before, patient};
 use bulkhead_tests::eventually;
 use bulkhead_tests::gateway::{Gateway, chat_body, envoy_minor, start_envoy};
 use bulkhead_tests::policies::GPU_POOL_KEY;
