@@ -146,7 +146,9 @@ pub fn replaced(text: &str, old: &str, new: &str) -> String {
 pub fn patient(text: &str, time: &str) -> String {
     let old = " timeout: 0.25s\n";
     assert!(text.contains(old), "`{old}` must stand in the configuration");
-    text.replace(old, &format!(" timeout: {time}\n"))
+    let seconds: f64 = time.trim_end_matches('s').parse().expect("seconds");
+    let lease = format!("\"profile\":\"inline\",\"leaseTimeoutMs\":{}", seconds * 1000.0);
+    text.replace(old, &format!(" timeout: {time}\n")).replace("\"profile\":\"inline\"", &lease)
 }
 
 /// Every ext_authz of the text, the last hop's too, lets pass what it could not ask about: what an operator might set.

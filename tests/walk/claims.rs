@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bulkhead_tests::books::{Books, text};
 use bulkhead_tests::client::{Answer, Shot, volley};
-use bulkhead_tests::configuration::Profile;
+use bulkhead_tests::configuration::{Profile, patient};
 use bulkhead_tests::full;
 use bulkhead_tests::gateway::{Gateway, chat_body};
 use gateway_core::denial::Code;
@@ -92,6 +92,7 @@ async fn every_combination_of_claims_and_credentials() {
         .policies(|set| {
             set.spec("Tenant", "globex")["plan"] = "premium".into(); // room for thousands
         })
+        .envoy(|text| patient(&text, "5s"))
         .start()
         .await;
     for tenant in ["acme", "globex"] {

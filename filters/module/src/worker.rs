@@ -54,7 +54,7 @@ impl Worker {
     /// `on_tick`
     pub(crate) fn tick(&mut self) {
         let now_ms = host::now_ms();
-        let overdue = self.shared.pool.borrow_mut().overdue(now_ms);
+        let overdue = self.shared.pool.borrow_mut().overdue(self.config.lease_timeout_ms, now_ms);
         for waiter in overdue {
             self.end_waiting(waiter, Verdict::Unavailable);
         }
