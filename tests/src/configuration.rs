@@ -148,7 +148,9 @@ pub fn patient(text: &str, time: &str) -> String {
     assert!(text.contains(old), "`{old}` must stand in the configuration");
     let seconds: f64 = time.trim_end_matches('s').parse().expect("seconds");
     let lease = format!("\"profile\":\"inline\",\"leaseTimeoutMs\":{}", seconds * 1000.0);
-    text.replace(old, &format!(" timeout: {time}\n")).replace("\"profile\":\"inline\"", &lease)
+    let text = text.replace(old, &format!(" timeout: {time}\n"));
+    let text = text.replace("connect_timeout: 0.25s", &format!("connect_timeout: {time}"));
+    text.replace("\"profile\":\"inline\"", &lease)
 }
 
 /// Every ext_authz of the text, the last hop's too, lets pass what it could not ask about: what an operator might set.

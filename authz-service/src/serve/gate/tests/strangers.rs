@@ -83,8 +83,8 @@ async fn a_call_is_bounded_and_its_sender_named() {
         report: Some(report(1)),
         asks: vec![Ask { needs: vec![cost(1); needs], ..Ask::default() }; count],
     };
-    assert!(house.call(asks(64, 256)).await.is_ok());
-    for message in [asks(65, 1), asks(1, 257), LeaseRequest { report: None, ..asks(1, 1) }] {
+    assert!(house.call(asks(8, MAX_NEEDS / 8)).await.is_ok());
+    for message in [asks(MAX_NEEDS + 1, 0), asks(1, MAX_NEEDS + 1), LeaseRequest { report: None, ..asks(1, 1) }] {
         assert_eq!(house.call(message).await.unwrap_err().code(), tonic::Code::InvalidArgument);
     }
     let other = SyncRequest { proxy: "edge-2".into(), ..report(1) };
