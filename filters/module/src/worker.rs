@@ -195,6 +195,5 @@ fn refused(refusal: LimitRefusal) -> (WaitEnd, Vec<(String, String)>) {
     if !refusal.param.is_empty() {
         denial = denial.param(refusal.param);
     }
-    let headers = refusal.headers.into_iter().map(|header| (header.name, header.value)).collect();
-    (WaitEnd::Refused(denial), headers)
+    (WaitEnd::Refused(denial), header_hardening::refusal_headers(refusal.headers))
 }
