@@ -239,6 +239,7 @@ async fn many_streams_of_one_connection() {
         (late(400), 0, true),
         (refuses, 0, true),
     ] {
+        tokio::time::sleep(Duration::from_millis(400)).await; // nothing is left of the leases before
         gateway.fake().lease(gate);
         let (calls, before) = (gateway.fake().leases().len(), upstream(&gateway).len());
         let connection = gateway.h2().await;
