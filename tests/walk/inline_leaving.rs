@@ -246,7 +246,7 @@ async fn many_streams_of_one_connection() {
         let text = chat_body("one of many [tokens=1]").to_string();
         let mut clients = Vec::new();
         for _ in 0..90 {
-            let mut client = Client::on(connection.clone(), Framing::Counted(text.len()), &[]).await;
+            let mut client = Client::on(&gateway, connection.clone(), Framing::Counted(text.len()), &[]).await;
             client.data(text.as_bytes(), true);
             clients.push(client);
         }

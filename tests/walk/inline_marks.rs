@@ -32,8 +32,9 @@ typed_config:
 }
 
 /// A gateway where somebody writes the mark in front of this filter.
-async fn marked(filter: &'static str) -> Gateway {
-    staged(|builder| builder.envoy(move |text| insert_filter_before(&text, filter, &marker("marker", false)))).await
+async fn marked(filter: &'static str, read_only: bool) -> Gateway {
+    let marker = marker("marker", read_only);
+    staged(|builder| builder.envoy(move |text| insert_filter_before(&text, filter, &marker))).await
 }
 
 fn words() -> Vec<String> {
@@ -71,8 +72,14 @@ async fn ask(gateway: &Gateway, bearer: &str, mark: &str) -> Answer {
 /// The service allows nobody: whatever is admitted was admitted by a mark.
 #[tokio::test]
 async fn no_mark_stands_for_a_grant() {
-    for filter in ["tenant-context", wire::EXT_AUTHZ, "gate", "gateway"] {
-        let gateway = marked(filter).await;
+    for (filter, read_only) in [
+        ("tenant-context", false),
+        ("tenant-context", true),
+        (wire::EXT_AUTHZ, false),
+        ("gate", false),
+        ("gateway", false),
+    ] {
+        let gateway = marked(filter, read_only).await;
         held(&gateway).await;
         gateway.fake().say(Word::Fails(tonic::Code::Unavailable));
         let before = upstream(&gateway).len();
@@ -94,7 +101,7 @@ async fn no_mark_stands_for_a_grant() {
 /// tenant, says their numbers. It must neither take their place nor leave its grant under their keys.
 #[tokio::test]
 async fn nobody_takes_anothers_place() {
-    let gateway = marked("gateway").await;
+    let gateway = marked("gateway", false).await;
     held(&gateway).await;
     let text = chat_body("mine [tokens=1]").to_string();
     // they wait for the service, which will allow them

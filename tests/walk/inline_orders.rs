@@ -3,8 +3,11 @@
 
 use std::time::Duration;
 
+use bulkhead_tests::configuration::{Profile, patient};
+use bulkhead_tests::eventually;
 use bulkhead_tests::fake_service::{GateWord, Word, deny};
 use bulkhead_tests::gateway::{Gateway, chat_body};
+use bulkhead_tests::process::Signal;
 use gateway_core::gate::{LeaseResponse, Lent};
 use serde_json::json;
 
@@ -167,4 +170,43 @@ async fn whatever_the_order() {
     for seed in 1..=seeds {
         run(seed, streams).await;
     }
+}
+
+/// The real service, which stands still now and then: the books balance, and of the budget is gone what was charged.
+#[tokio::test]
+async fn whatever_the_order_the_books_balance() {
+    let streams = if bulkhead_tests::full() { 2_000 } else { 250 };
+    let builder = Gateway::builder().profile(Profile::Inline).concurrency(2);
+    let gateway = builder.envoy(|text| patient(&text, "5s")).start().await;
+    let left = async || gateway.service().left("acme", "spend-per-day").await;
+    let before = left().await;
+    let lane = |lane: u64| {
+        let gateway = &gateway;
+        async move {
+            let mut dice = Dice::new(77_000 + lane);
+            for _ in (lane..streams).step_by(LANES as usize) {
+                stream(gateway, &mut dice).await;
+            }
+        }
+    };
+    let stops = async {
+        let mut dice = Dice::new(77);
+        loop {
+            dice.pause(900).await;
+            gateway.service().process().signal(Signal::Stop);
+            let most = if dice.once_in(4) { 3_000 } else { 500 };
+            dice.pause(most).await;
+            gateway.service().process().signal(Signal::Cont);
+        }
+    };
+    tokio::select! {
+        _ = futures_util::future::join_all((0..LANES).map(lane)) => {}
+        () = stops => unreachable!("it never ends"),
+    }
+    gateway.service().process().signal(Signal::Cont);
+    assert_eq!(gateway.chat("acme", &chat_body("[tokens=1]")).await.status, 200);
+    let audit = gateway.balanced("acme").await;
+    let charged: u64 = audit.iter().filter_map(|line| line["charged"]["microUsd"].as_u64()).sum();
+    assert!(charged > 0);
+    eventually("what is left is what was not charged", async || (left().await + charged == before).then_some(())).await;
 }

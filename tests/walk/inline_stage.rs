@@ -19,6 +19,11 @@ use tokio::time::timeout;
 /// What the client of these tests shows; nobody checks it.
 pub(crate) const BEARER: &str = "Bearer of-the-client";
 
+/// Acme's key where the real service checks it.
+fn bearer(gateway: &Gateway) -> String {
+    if gateway.keys.is_empty() { BEARER.to_owned() } else { gateway.bearer("acme") }
+}
+
 /// A gateway in profile `inline` whose fake service grants every chat; grants are held, as [`held`] says.
 pub(crate) async fn staged(build: impl FnOnce(Builder) -> Builder) -> Gateway {
     let builder = Gateway::builder().profile(Profile::Inline).fake_service(Word::Hang).gate(lends());
@@ -109,7 +114,7 @@ impl Client {
     /// The same with more headers.
     pub(crate) async fn open_with(gateway: &Gateway, version: u8, framing: Framing, more: &[(&str, &str)]) -> Self {
         if version == 2 {
-            return Self::on(gateway.h2().await, framing, more).await;
+            return Self::on(gateway, gateway.h2().await, framing, more).await;
         }
         let mut raw = gateway.connect().await;
         let (sender, mut pieces) = tokio::sync::mpsc::unbounded_channel::<Vec<u8>>();
@@ -118,9 +123,9 @@ impl Client {
             Framing::Open => "te: trailers\r\ntransfer-encoding: chunked".into(),
         };
         let more: String = more.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-        let host = gateway.addr;
+        let (host, bearer) = (gateway.addr, bearer(gateway));
         let head = format!(
-            "POST {CHAT} HTTP/1.1\r\nhost: {host}\r\nauthorization: {BEARER}\r\ncontent-type: application/json\r\n{more}{length}\r\n\r\n"
+            "POST {CHAT} HTTP/1.1\r\nhost: {host}\r\nauthorization: {bearer}\r\ncontent-type: application/json\r\n{more}{length}\r\n\r\n"
         );
         raw.send(head.as_bytes()).await;
         let sending = tokio::spawn(async move {
@@ -133,9 +138,10 @@ impl Client {
     }
 
     /// A new stream of an HTTP/2 connection.
-    pub(crate) async fn on(mut connection: H2, framing: Framing, more: &[(&str, &str)]) -> Self {
+    pub(crate) async fn on(gateway: &Gateway, mut connection: H2, framing: Framing, more: &[(&str, &str)]) -> Self {
+        let bearer = bearer(gateway);
         let length = if let Framing::Counted(length) = framing { length.to_string() } else { String::new() };
-        let mut headers = vec![("authorization", BEARER), ("content-type", "application/json")];
+        let mut headers = vec![("authorization", bearer.as_str()), ("content-type", "application/json")];
         headers.extend_from_slice(more);
         if !length.is_empty() {
             headers.push(("content-length", &length));
