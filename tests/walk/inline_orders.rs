@@ -124,7 +124,8 @@ async fn stream(gateway: &Gateway, dice: &mut Dice) -> Option<u16> {
         client.trailers(&[("x-checksum", "abc"), ("x-bulkhead-tenant", "globex")]);
     }
     if leaves_at < u64::MAX || dice.once_in(3) {
-        dice.pause(if dice.0 % 2 == 0 { 20 } else { 900 }).await;
+        let waits = if dice.once_in(2) { 20 } else { 900 };
+        dice.pause(waits).await;
         client.leave().await;
         return None;
     }
