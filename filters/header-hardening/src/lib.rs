@@ -14,7 +14,7 @@ use gateway_core::gate::Grant;
 use gateway_core::headers::{CREDENTIAL_CARRIERS, remove_upstream};
 use gateway_core::wire;
 
-pub use answer::{AnswerFacts, answer_trailer_removals, response_plan};
+pub use answer::{AnswerFacts, answer_trailer_removals, refusal_headers, response_plan};
 pub use inline::{InlineTarget, front_plan, inline_plan};
 
 /// One change of a header map.

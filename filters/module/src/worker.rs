@@ -222,5 +222,5 @@ fn refused(refusal: LimitRefusal) -> WaitEnd {
     if !refusal.param.is_empty() {
         denial = denial.param(refusal.param);
     }
-    WaitEnd::Refused(denial, refusal.headers)
+    WaitEnd::Refused(denial, header_hardening::refusal_headers(refusal.headers))
 }

@@ -81,6 +81,9 @@ fn names_and_limits_are_those_of_wire_rs() {
         let buffer = &whole(profile)["static_resources"]["listeners"][0]["per_connection_buffer_limit_bytes"];
         assert!(buffer.as_u64().unwrap() >= wire::MAX_BODY_BYTES + 256 * 1024);
     }
+    // in HTTP/2 Envoy buffers no more of a stream than its window (in `portable` ext_authz raises it)
+    let window = &manager(Profile::Inline)["http2_protocol_options"]["initial_stream_window_size"];
+    assert!(window.as_u64().unwrap() >= wire::MAX_BODY_BYTES + 256 * 1024);
     let authz = filter(Profile::Portable, wire::EXT_AUTHZ);
     assert_eq!(authz["with_request_body"]["max_request_bytes"], wire::MAX_BODY_BYTES);
     assert_eq!(authz["failure_mode_allow"], false);

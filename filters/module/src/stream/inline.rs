@@ -130,6 +130,7 @@ impl Inline {
         match &self.stage {
             Stage::Sent(_) => Ok(Action::Continue),
             Stage::Waiting(..) | Stage::Over => Ok(Action::Pause),
+            Stage::Body if self.flow.refused.is_some() => Ok(Action::Pause),
             Stage::Body => {
                 admission::check_size(self.grant.terms.caps().body_bytes, size as u64)?;
                 if end { self.admit(shared) } else { Ok(Action::Pause) }

@@ -1,3 +1,5 @@
+use gateway_core::wire::MAX_NEEDS;
+
 use super::*;
 
 #[tokio::test]
