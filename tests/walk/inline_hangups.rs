@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bulkhead_tests::client::H2;
-use bulkhead_tests::configuration::{Profile, patient};
+use bulkhead_tests::configuration::{Profile, patient_checks};
 use bulkhead_tests::eventually;
 use bulkhead_tests::gateway::{Gateway, chat_body};
 use bulkhead_tests::process::Signal;
@@ -98,7 +98,7 @@ async fn left(gateway: &Gateway) -> (u64, u64) {
 #[tokio::test]
 async fn the_whole_budget_is_free_again() {
     let builder = Gateway::builder().profile(Profile::Inline).concurrency(2);
-    let gateway = builder.envoy(|text| patient(&text, "5s")).start().await;
+    let gateway = builder.envoy(|text| patient_checks(&text, "5s")).start().await;
     for _ in 0..6 {
         assert_eq!(gateway.chat("acme", &chat_body("[tokens=1]")).await.status, 200);
     }
