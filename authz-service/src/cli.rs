@@ -15,6 +15,7 @@ mod vault;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -46,6 +47,8 @@ pub struct ServeOptions {
     pub admin: UnixAddr,
     /// Where metrics and health are read; loopback only.
     pub http: SocketAddr,
+    /// Failed logins that a source has a minute.
+    pub failed_logins_per_minute: NonZeroU32,
 }
 
 /// Why a command failed; its message is what the operator reads.

@@ -32,6 +32,7 @@ pub use amounts::amount_of;
 pub use counter::{BadKey, CounterKey, Hold};
 pub use entry::{Reservation, ReservationState};
 pub use presence::Synced;
+pub(crate) use rate::{Pace, Rate};
 pub use restore::WindowTotal;
 pub use settlement::{Expired, Settled};
 #[cfg(test)]

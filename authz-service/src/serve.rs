@@ -83,6 +83,7 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
     )?;
     signals.abort();
     clock.abort();
+    service.record_refused_sources(service::now()).await;
     tracing::info!("stopped");
     Ok(())
 }

@@ -137,6 +137,7 @@ mod tests {
         assert_eq!(authz["failure_mode_allow"], false);
         assert_eq!(authz["grpc_service"]["envoy_grpc"]["cluster_name"], wire::SERVICE_CLUSTER);
         assert_eq!(authz["grpc_service"]["initial_metadata"][0]["key"], wire::PROXY);
+        assert_eq!(authz["grpc_service"]["initial_metadata"][1]["key"], wire::SOURCE);
         let blanked = filter("blank")["metadata"][0].clone();
         assert_eq!(blanked["metadata_namespace"], wire::EXT_AUTHZ);
         for key in [wire::DECISION, wire::GRANT, wire::DENIAL, wire::LOG_TENANT, wire::LOG_MODEL, wire::LOG_CODE] {

@@ -26,5 +26,6 @@ mod reserved;
 mod resets;
 mod sdk;
 mod settlement;
+mod sources;
 mod strangers;
 mod vault;

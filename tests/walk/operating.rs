@@ -130,8 +130,8 @@ async fn an_orderly_end_answers_what_is_under_way() {
 
 #[tokio::test]
 async fn a_proxy_that_does_not_say_who_it_is_is_granted_nothing() {
-    let says = "initial_metadata: [{key: x-bulkhead-proxy, value: edge-1}]";
-    let gateway = Gateway::builder().envoy(move |text| replaced(&text, says, "initial_metadata: []")).start().await;
+    let says = "- {key: x-bulkhead-proxy, value: edge-1}";
+    let gateway = Gateway::builder().envoy(move |text| replaced(&text, says, "")).start().await;
     let answer = gateway.chat_once("acme", &chat_body("[tokens=1]")).await;
     assert_eq!((answer.status, answer.code().as_str()), (500, "internal"));
     assert!(gateway.upstream.record().is_empty());

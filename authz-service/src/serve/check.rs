@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::{HeaderValue, HeaderValueOption};
 use envoy_types::pb::envoy::service::auth::v3::attribute_context::HttpRequest;
@@ -26,6 +27,7 @@ use super::service::grant_id;
 use crate::decide::{Allow, Arrival, Decision, Deny, Field};
 use crate::ledger::GrantId;
 use crate::registry::CredentialHeader;
+use crate::throttle::Source;
 
 /// gRPC codes of the answers.
 const OK: i32 = 0;
@@ -41,15 +43,16 @@ impl Authorization for Check {
         let service = &self.0;
         let (metadata, _, message) = request.into_parts();
         let proxy = metadata.get(wire::PROXY).and_then(|id| id.to_str().ok()).unwrap_or_default();
+        let source = metadata.get(wire::SOURCE).and_then(|address| Source::parse(address.to_str().ok()?));
         let http = message.attributes.and_then(|a| a.request).and_then(|r| r.http).unwrap_or_default();
-        let answer = answer(service, &http, proxy).await;
+        let answer = answer(service, &http, proxy, source).await;
         let (decided, code) = word(&answer);
         service.metrics().decided(decided, code, started.elapsed());
         Ok(Response::new(answer))
     }
 }
 
-async fn answer(service: &Arc<Service>, http: &HttpRequest, proxy: &str) -> CheckResponse {
+async fn answer(service: &Arc<Service>, http: &HttpRequest, proxy: &str, source: Option<Source>) -> CheckResponse {
     let headers: Vec<(&str, &[u8])> = http
         .header_map
         .iter()
@@ -64,6 +67,9 @@ async fn answer(service: &Arc<Service>, http: &HttpRequest, proxy: &str) -> Chec
             "a proxy does not say who it is: what it is granted could never be settled"
         );
         return refused(&Denial::new(Code::Internal), &[], request_id, None);
+    }
+    if let Some(wait) = service.must_wait(source) {
+        return throttled(wait, request_id);
     }
     let now = jiff::Timestamp::now();
     let Ok(grant_id) = grant_id(now) else {
@@ -80,7 +86,10 @@ async fn answer(service: &Arc<Service>, http: &HttpRequest, proxy: &str) -> Chec
     };
     match service.decide(&arrival) {
         Decision::Allow(allow) => allowed(service, &arrival, *allow).await,
-        Decision::Deny(deny) => denied(service, &arrival, *deny).await,
+        Decision::Deny(deny) => {
+            service.count_failure(source, &deny);
+            denied(service, &arrival, *deny).await
+        }
     }
 }
 
@@ -136,6 +145,17 @@ async fn denied(service: &Arc<Service>, arrival: &Arrival<'_>, deny: Deny) -> Ch
     let mut response = refused(&deny.denial, &deny.headers, arrival.request_id, authenticated.as_deref());
     if recorded && let Some(fields) = &mut response.dynamic_metadata {
         fields.fields.insert(wire::DENIAL.to_owned(), text(arrival.request_id));
+    }
+    response
+}
+
+/// Refused with whatever it asked: its failures are used up. The audit log has it, counted with the others of its second.
+fn throttled(wait: Duration, request_id: &str) -> CheckResponse {
+    let seconds = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0));
+    let fields = [Field::new("retry-after", seconds.to_string())];
+    let mut response = refused(&Denial::new(Code::RateLimited), &fields, request_id, None);
+    if let Some(fields) = &mut response.dynamic_metadata {
+        fields.fields.insert(wire::DENIAL.to_owned(), text(request_id));
     }
     response
 }

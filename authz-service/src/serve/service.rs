@@ -4,6 +4,7 @@
 //! after the state file has the change.
 
 mod running;
+mod sources;
 mod start;
 
 use std::collections::HashMap;
@@ -27,6 +28,7 @@ use crate::ledger::{BadKey, GrantId, Ledger, Now, Reservation};
 use crate::registry::Registry;
 use crate::resource::{self, BadSources, Problem, Sources};
 use crate::store::{self, AuditRecord, Command, Reader, Store, StoreError, StoreOptions, WriteError};
+use crate::throttle::Throttle;
 use crate::vault::{self, GrantKey, Kek, KekError, RandomError, Sealed, Secret};
 
 /// Why the service does not start.
@@ -80,6 +82,7 @@ pub struct Service {
     policies: PathBuf,
     reader: Arc<Reader>,
     reloading: tokio::sync::Mutex<()>,
+    throttle: Throttle,
 }
 
 impl Service {
@@ -118,6 +121,7 @@ impl Service {
             policies: options.policies.clone(),
             reader,
             reloading: tokio::sync::Mutex::default(),
+            throttle: Throttle::new(options.failed_logins_per_minute),
         };
         service.count_resources();
         service.submit(first);
@@ -295,6 +299,7 @@ impl Service {
     /// Once a second: reservations whose stream is over become spend.
     pub(super) async fn keep_house(&self) {
         let now = now();
+        self.record_refused_sources(now).await;
         let spent = self.ledger.expire(now);
         self.metrics.reservations(self.ledger.outstanding());
         for expired in spent {

@@ -26,6 +26,7 @@ pub struct Builder {
     keys: bool,
     record: bool,
     state: Option<PathBuf>,
+    serve: Vec<String>,
 }
 
 impl Default for Builder {
@@ -38,6 +39,7 @@ impl Default for Builder {
             keys: true,
             record: true,
             state: None,
+            serve: ["--failed-logins-per-minute", "1000000"].map(String::from).into(),
         }
     }
 }
@@ -93,6 +95,13 @@ impl Builder {
         self
     }
 
+    /// How often a source may fail to log in each minute; by chance no test meets the limit that it has otherwise.
+    #[must_use]
+    pub fn failed_logins_per_minute(mut self, failures: u32) -> Self {
+        self.serve = vec!["--failed-logins-per-minute".into(), failures.to_string()];
+        self
+    }
+
     /// Starts everything and waits until it is ready.
     ///
     /// # Panics
@@ -106,7 +115,7 @@ impl Builder {
             Some(word) => (None, Some(FakeService::spawn(word))),
             None => {
                 let state = self.state.unwrap_or_else(|| directory.path().join("state.db"));
-                (Some(Service::start(directory.path(), &self.policies, &state).await), None)
+                (Some(Service::start(directory.path(), &self.policies, &state, self.serve).await), None)
             }
         };
         let proxies = match (&service, &fake) {
