@@ -20,7 +20,9 @@ use gateway_core::price::Terms;
 use gateway_core::wire;
 
 use crate::identity::api_key::{self, ApiKeyText, KeyRecord};
-use crate::identity::{CredentialError, Identity, jwt};
+use crate::identity::discovery::KeyRing;
+use crate::identity::jwt::{self, Trust};
+use crate::identity::{CredentialError, Identity};
 use crate::ledger::{GrantId, Ledger, Now, Reservation, Reserved, Subject};
 use crate::registry::{CredentialHeader, EndpointKind, Model, Provider, Registry, Reserve, Tenant, TenantState};
 use crate::vault::Secret;
@@ -38,6 +40,8 @@ pub struct Arrival<'a> {
     pub request_id: &'a str,
     /// The proxy that asks.
     pub proxy: &'a str,
+    /// The client's certificate as Envoy gives it (PEM, URL-encoded); empty without one.
+    pub certificate: &'a str,
     /// When.
     pub now: jiff::Timestamp,
     /// The grant's id: 16 bytes, at least 80 random bits of them.
@@ -48,6 +52,8 @@ pub struct Arrival<'a> {
 pub struct Grounds<'a> {
     /// What operators wrote.
     pub registry: &'a Registry,
+    /// The keys that issuers publish.
+    pub published: &'a KeyRing,
     /// What the store keeps of API keys, by key id.
     pub keys: &'a HashMap<String, KeyRecord>,
     /// The tenants' own keys of providers.
@@ -162,7 +168,7 @@ fn admit(grounds: &Grounds<'_>, arrival: &Arrival<'_>, facts: &mut Facts) -> Res
     if arrival.head.method != method(endpoint.kind) {
         return Err(Code::MethodNotAllowed.into());
     }
-    let identity = identify(grounds, arrival, &checked)?;
+    let identity = identify(grounds, arrival, &checked, endpoint.kind)?;
     facts.tenant = Some(identity.tenant.clone());
     facts.principal.clone_from(&identity.principal);
     facts.key_id.clone_from(&identity.key_id);
@@ -191,14 +197,21 @@ const fn method(kind: EndpointKind) -> &'static str {
     }
 }
 
-fn identify(grounds: &Grounds<'_>, arrival: &Arrival<'_>, checked: &Checked<'_>) -> Result<Identity, Denial> {
+fn identify(
+    grounds: &Grounds<'_>,
+    arrival: &Arrival<'_>,
+    checked: &Checked<'_>,
+    endpoint: EndpointKind,
+) -> Result<Identity, Denial> {
     let identity = match checked.credential {
         Credential::None => return Err(Code::MissingCredential.into()),
         Credential::ApiKey(text) => by_key(grounds, text, arrival.now),
         Credential::Bearer(text) if text.starts_with(api_key::PREFIX) => by_key(grounds, text, arrival.now),
         Credential::Bearer(text) => {
             let now = u64::try_from(arrival.now.as_second()).unwrap_or(0);
-            jwt::verify(text, &grounds.registry.issuers, now).map(Identity::from)
+            let (issuers, published) = (&grounds.registry.issuers, grounds.published);
+            let trust = Trust { issuers, published, certificate: arrival.certificate, endpoint };
+            jwt::verify(text, &trust, now).map(Identity::from)
         }
     };
     identity.map_err(|error| Denial::new(error.code()).detail(error.reason()))

@@ -71,6 +71,7 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
     let operations = Arc::new(Administration::new(Arc::clone(&service)));
     let clock = tokio::spawn(housekeeping(Arc::clone(&service)));
     let signals = tokio::spawn(signals(Arc::clone(&service), stop));
+    service.first_keys().await;
     service.enter(Phase::Ready);
     tracing::info!(
         proxies = %options.proxies.path().display(), admin = %options.admin.path().display(), http = %options.http,

@@ -44,15 +44,22 @@ impl Authorization for Check {
         let (metadata, _, message) = request.into_parts();
         let proxy = metadata.get(wire::PROXY).and_then(|id| id.to_str().ok()).unwrap_or_default();
         let source = metadata.get(wire::SOURCE).and_then(|address| Source::parse(address.to_str().ok()?));
-        let http = message.attributes.and_then(|a| a.request).and_then(|r| r.http).unwrap_or_default();
-        let answer = answer(service, &http, proxy, source).await;
+        let (peer, request) = message.attributes.map(|all| (all.source, all.request)).unwrap_or_default();
+        let (peer, http) = (peer.unwrap_or_default(), request.and_then(|r| r.http).unwrap_or_default());
+        let answer = answer(service, &http, &peer.certificate, proxy, source).await;
         let (decided, code) = word(&answer);
         service.metrics().decided(decided, code, started.elapsed());
         Ok(Response::new(answer))
     }
 }
 
-async fn answer(service: &Arc<Service>, http: &HttpRequest, proxy: &str, source: Option<Source>) -> CheckResponse {
+async fn answer(
+    service: &Arc<Service>,
+    http: &HttpRequest,
+    certificate: &str,
+    proxy: &str,
+    source: Option<Source>,
+) -> CheckResponse {
     let headers: Vec<(&str, &[u8])> = http
         .header_map
         .iter()
@@ -71,19 +78,18 @@ async fn answer(service: &Arc<Service>, http: &HttpRequest, proxy: &str, source:
     if let Some(wait) = service.must_wait(source) {
         return throttled(wait, request_id);
     }
+    let head = Head { method: &http.method, authority: &http.host, path: &http.path, headers: &headers };
+    if service.wait_for_key(&head).await
+        && let Some(wait) = service.must_wait(source)
+    {
+        return throttled(wait, request_id);
+    }
     let now = jiff::Timestamp::now();
     let Ok(grant_id) = grant_id(now) else {
         return refused(&Denial::new(Code::Internal), &[], request_id, None);
     };
     let body: &[u8] = if http.raw_body.is_empty() { http.body.as_bytes() } else { &http.raw_body };
-    let arrival = Arrival {
-        head: Head { method: &http.method, authority: &http.host, path: &http.path, headers: &headers },
-        body,
-        request_id,
-        proxy,
-        now,
-        grant_id,
-    };
+    let arrival = Arrival { head, body, request_id, proxy, certificate, now, grant_id };
     match service.decide(&arrival) {
         Decision::Allow(allow) => allowed(service, &arrival, *allow).await,
         Decision::Deny(deny) => {

@@ -3,6 +3,7 @@
 //! The registry is swapped whole; keys and sealed provider keys are copies of what the state file holds, changed only
 //! after the state file has the change.
 
+mod issuers;
 mod running;
 mod sources;
 mod start;
@@ -24,6 +25,7 @@ use super::metrics::{Metrics, Phase, Readiness};
 use crate::cli::ServeOptions;
 use crate::decide::{self, Allow, Arrival, Decision, Deny, Grounds};
 use crate::identity::api_key::KeyRecord;
+use crate::identity::discovery::KeyRing;
 use crate::ledger::{BadKey, GrantId, Ledger, Now, Reservation};
 use crate::registry::Registry;
 use crate::resource::{self, BadSources, Problem, Sources};
@@ -49,6 +51,9 @@ pub enum StartError {
     /// The key-encryption key.
     #[error(transparent)]
     Kek(#[from] KekError),
+    /// The TLS library.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
     /// The resources, and there is no last good set.
     #[error("the policies are refused and there is no last good set:\n{}", lines(.0))]
     Policies(Vec<Problem>),
@@ -83,6 +88,7 @@ pub struct Service {
     reader: Arc<Reader>,
     reloading: tokio::sync::Mutex<()>,
     throttle: Throttle,
+    published: KeyRing,
 }
 
 impl Service {
@@ -122,7 +128,9 @@ impl Service {
             reader,
             reloading: tokio::sync::Mutex::default(),
             throttle: Throttle::new(options.failed_logins_per_minute),
+            published: KeyRing::new()?,
         };
+        service.published.adopt(&service.registry());
         service.count_resources();
         service.submit(first);
         Ok(Arc::new(service))
@@ -152,6 +160,7 @@ impl Service {
         let grounds = Grounds {
             registry: &registry,
             keys: &keys,
+            published: &self.published,
             vault: self,
             ledger: &self.ledger,
             claim_header: wire::CLAIM_HEADER,
@@ -276,6 +285,7 @@ impl Service {
         })?;
         let changed = self.registry().version != loaded.registry.version;
         let version = loaded.registry.version.clone();
+        self.published.adopt(&loaded.registry);
         self.registry.store(Arc::new(loaded.registry));
         self.count_resources();
         if changed {

@@ -21,7 +21,7 @@ pub(super) enum Alg {
 
 /// A verification key, pinned to its one algorithm.
 #[derive(Debug)]
-pub(super) enum PublicKey {
+pub(in crate::identity) enum PublicKey {
     Rs256(ParsedPublicKey),
     Ps256(ParsedPublicKey),
     Es256(ParsedPublicKey),

@@ -13,8 +13,8 @@ use ed25519_dalek::VerifyingKey;
 use serde_json::{Map, Value};
 
 pub use self::error::{JwksError, KeyProblem};
-use super::algorithm::PublicKey;
 use super::header::is_kid;
+use crate::identity::jwt::algorithm::PublicKey;
 use crate::identity::strict;
 
 /// The largest document, in bytes.
@@ -70,7 +70,7 @@ impl KeySet {
     }
 
     /// The key of that exact name; without a name, the only key.
-    pub(super) fn find(&self, kid: Option<&str>) -> Option<&PublicKey> {
+    pub(in crate::identity) fn find(&self, kid: Option<&str>) -> Option<&PublicKey> {
         match (kid, self.0.as_slice()) {
             (Some(_), keys) => keys.iter().find(|key| key.kid.as_deref() == kid).map(|key| &key.key),
             (None, [only]) => Some(&only.key),
