@@ -20,6 +20,7 @@ mod hostile_upstream;
 mod jwt;
 mod limits;
 mod memory;
+mod oidc;
 mod operating;
 mod own_refusals;
 mod reserved;

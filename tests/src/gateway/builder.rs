@@ -198,7 +198,7 @@ pub(crate) fn bulkhead_binary() -> PathBuf {
     built("bulkhead")
 }
 
-fn cache() -> PathBuf {
+pub(crate) fn cache() -> PathBuf {
     let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache");
     std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from).join("bulkhead")
 }

@@ -150,3 +150,59 @@ where
     let body = Limited::new(response.into_body(), MAX_BYTES).collect().await.map_err(|_| GetError::Body)?;
     Ok(body.to_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertifiedKey, KeyPair};
+    use rustls::ServerConfig;
+    use rustls::pki_types::PrivateKeyDer;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+
+    /// A server of one document with a certificate for this name; its port.
+    async fn serve(made: &CertifiedKey<KeyPair>) -> u16 {
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let config = config.with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key).unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+                let mut head = [0; 4096];
+                let _ = stream.read(&mut head).await;
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await;
+                let _ = stream.shutdown().await;
+            }
+        });
+        port
+    }
+
+    fn trusting(made: &CertifiedKey<KeyPair>) -> Reader {
+        let mut roots = RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        Reader::trusting(roots).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_server_shows_a_certificate_for_its_name_that_is_trusted() {
+        let made = |name: &str| rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
+        let (right, wrong) = (made("localhost"), made("elsewhere.example"));
+        let listed = ["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
+        let at = |port: u16| Endpoint::parse(&format!("https://localhost:{port}/keys")).unwrap();
+        let port = serve(&right).await;
+        assert_eq!(trusting(&right).get(&at(port), &listed).await.unwrap(), "{}");
+        let untrusted = trusting(&wrong).get(&at(port), &listed).await;
+        assert!(matches!(untrusted, Err(GetError::Tls(_))), "{untrusted:?}");
+        let port = serve(&wrong).await;
+        let misnamed = trusting(&wrong).get(&at(port), &listed).await;
+        assert!(matches!(misnamed, Err(GetError::Tls(_))), "{misnamed:?}");
+        let plain = Endpoint::parse(&format!("http://localhost:{port}/keys")).unwrap();
+        assert!(trusting(&wrong).get(&plain, &listed).await.is_err(), "it speaks TLS alone");
+    }
+}
