@@ -3,6 +3,7 @@
 mod attacks;
 mod changes;
 mod claims;
+mod differential;
 mod holder;
 mod signatures;
 pub(in crate::identity::jwt) mod signer;
