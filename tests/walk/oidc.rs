@@ -146,8 +146,38 @@ async fn a_provider_that_hangs_is_trusted_until_its_keys_are_stale() {
     let others = gateway.jwt("acme");
     let other = gateway.post(CHAT, &[("authorization", &others)], chat_body("hi").to_string()).await;
     assert_eq!(other.status, 200, "other issuers are not concerned: {}", other.text());
+    eventually("the metric of failed readings", async || {
+        let metrics = gateway.service().http("/metrics").await.ok()?;
+        metrics.contains("bulkhead_issuer_readings_total{result=\"failed\"}").then_some(())
+    })
+    .await;
     provider.process.signal(Signal::Cont);
     eventually("its return", async || (ask(&gateway, &token).await.status == 200).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_restart_and_a_reload_refuse_no_good_token() {
+    let (_directory, provider) = provider().await;
+    let mut gateway = gateway(&provider, json!({}), None).await;
+    let token = provider.token("chat").await;
+    for _ in 0..3 {
+        gateway.service().process().signal(Signal::Term);
+        gateway.service().process().ended().await;
+        gateway.service_mut().restart().await;
+        let answer = ask(&gateway, &token).await;
+        assert_eq!(answer.status, 200, "the first request after a restart: {}", answer.text());
+    }
+    let file = gateway.service().policies().join("resources.yaml");
+    let text = std::fs::read_to_string(&file).expect("the resources");
+    std::fs::write(&file, text.replace("\"discovery\": {", "\"discovery\": {\"refresh\": \"30s\",")).expect("written");
+    gateway.service().command(&["reload"]).await;
+    assert_eq!(ask(&gateway, &token).await.status, 200, "at once after a reload with other settings");
+    provider.process.signal(Signal::Stop);
+    let text = std::fs::read_to_string(&file).expect("the resources");
+    std::fs::write(&file, text.replace("\"refresh\": \"30s\",", "\"refresh\": \"40s\",")).expect("written");
+    gateway.service().command(&["reload"]).await;
+    assert_eq!(ask(&gateway, &token).await.status, 200, "also while the provider hangs");
+    provider.process.signal(Signal::Cont);
 }
 
 #[tokio::test]

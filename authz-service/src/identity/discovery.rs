@@ -38,9 +38,12 @@ pub fn check_issuer(url: &str) -> Result<bool, UrlError> {
     endpoint::Endpoint::metadata(url).map(|at| at.secure)
 }
 
+/// Told of each reading of an issuer, whether it succeeded.
+pub type Observe = Arc<dyn Fn(bool) + Send + Sync>;
+
 /// The published keys of every issuer in force.
 pub struct KeyRing {
-    reader: Option<Arc<Reader>>,
+    reader: Option<(Arc<Reader>, Observe)>,
     kept: ArcSwap<HashMap<String, Arc<Kept>>>,
 }
 
@@ -55,14 +58,14 @@ impl KeyRing {
     ///
     /// # Errors
     /// The TLS library refuses its own defaults.
-    pub fn new() -> Result<Self, rustls::Error> {
-        Ok(Self { reader: Some(Arc::new(Reader::new()?)), kept: ArcSwap::default() })
+    pub fn new(observe: Observe) -> Result<Self, rustls::Error> {
+        Ok(Self { reader: Some((Arc::new(Reader::new()?), observe)), kept: ArcSwap::default() })
     }
 
     /// Takes over the issuers of a registry: starts to read the new ones' keys, forgets those that are gone, and keeps what
     /// was read of the others. Within a tokio runtime.
     pub fn adopt(&self, registry: &Registry) {
-        let Some(reader) = &self.reader else { return };
+        let Some((reader, observe)) = &self.reader else { return };
         let before = self.kept.load();
         let all = registry.issuers.values().flatten();
         let published = all.filter_map(|issuer| match &issuer.keys {
@@ -75,7 +78,7 @@ impl KeyRing {
                 Some(kept) if kept.provider.settings == *discovery => Arc::clone(kept),
                 other => {
                     let keys = other.and_then(|kept| kept.provider.read());
-                    Arc::new(Kept::start(url, discovery.clone(), keys, Arc::clone(reader)))
+                    Arc::new(Kept::start(url, discovery.clone(), keys, Arc::clone(reader), Arc::clone(observe)))
                 }
             });
         }

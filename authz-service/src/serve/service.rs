@@ -104,6 +104,8 @@ impl Service {
         let (store, restored) = Store::open_with(&options.state, StoreOptions { observe, ..StoreOptions::default() })?;
         let loaded = first_set(options, &restored, &metrics)?;
         let reader = Arc::new(store.reader()?);
+        let observed = Arc::clone(&metrics);
+        let published = KeyRing::new(Arc::new(move |ok| observed.issuer_read(ok)))?;
         let grant_key = GrantKey::derive(&kek, restored.salt.expose());
         let ledger = Ledger::default();
         let terms =
@@ -128,7 +130,7 @@ impl Service {
             reader,
             reloading: tokio::sync::Mutex::default(),
             throttle: Throttle::new(options.failed_logins_per_minute),
-            published: KeyRing::new()?,
+            published,
         };
         service.published.adopt(&service.registry());
         service.count_resources();

@@ -8,6 +8,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::Observe;
 use super::fetch;
 use super::http::Reader;
 use crate::identity::jwt::KeySet;
@@ -57,7 +58,13 @@ pub(super) struct Asked {
 
 impl Kept {
     /// Starts to read; `keys` are what is known already.
-    pub(super) fn start(url: &str, settings: Discovery, keys: Option<Arc<Read>>, reader: Arc<Reader>) -> Self {
+    pub(super) fn start(
+        url: &str,
+        settings: Discovery,
+        keys: Option<Arc<Read>>,
+        reader: Arc<Reader>,
+        observe: Observe,
+    ) -> Self {
         let provider = Arc::new(Provider {
             url: url.to_owned(),
             settings,
@@ -66,7 +73,7 @@ impl Kept {
             wanted: Notify::new(),
             wishes: Mutex::default(),
         });
-        let task = tokio::spawn(read_on(Arc::clone(&provider), reader));
+        let task = tokio::spawn(read_on(Arc::clone(&provider), reader, observe));
         Self { provider, task }
     }
 }
@@ -133,10 +140,11 @@ impl Asked {
 }
 
 /// Reads an issuer's keys for as long as somebody trusts it.
-async fn read_on(provider: Arc<Provider>, reader: Arc<Reader>) {
+async fn read_on(provider: Arc<Provider>, reader: Arc<Reader>, observe: Observe) {
     loop {
         provider.begin();
         let keys = fetch::keys(&reader, &provider.url, &provider.settings.private_addresses).await;
+        observe(keys.is_ok());
         let pause = match keys {
             Ok(keys) => {
                 tracing::debug!(issuer = provider.url, ?keys, "an issuer's keys were read");

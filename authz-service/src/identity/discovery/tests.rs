@@ -135,7 +135,7 @@ fn registry(issuers: &[(&str, &Discovery)]) -> Registry {
 
 /// A ring that has asked these issuers once.
 async fn ring(issuers: &[(&str, &Discovery)]) -> KeyRing {
-    let ring = KeyRing::new().unwrap();
+    let ring = KeyRing::new(Arc::new(|_| ())).unwrap();
     ring.adopt(&registry(issuers));
     ring.first_round(Duration::from_secs(20)).await;
     ring
