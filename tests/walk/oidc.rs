@@ -160,13 +160,23 @@ async fn a_restart_and_a_reload_refuse_no_good_token() {
     let (_directory, provider) = provider().await;
     let mut gateway = gateway(&provider, json!({}), None).await;
     let token = provider.token("chat").await;
-    for _ in 0..3 {
-        gateway.service().process().signal(Signal::Term);
-        gateway.service().process().ended().await;
+    gateway.service().process().signal(Signal::Term);
+    gateway.service().process().ended().await;
+    provider.process.signal(Signal::Stop);
+    let slow = Duration::from_millis(1_500);
+    let started = Instant::now();
+    let restarted = async {
         gateway.service_mut().restart().await;
-        let answer = ask(&gateway, &token).await;
-        assert_eq!(answer.status, 200, "the first request after a restart: {}", answer.text());
-    }
+        started.elapsed()
+    };
+    let answers_late = async {
+        tokio::time::sleep(slow).await;
+        provider.process.signal(Signal::Cont);
+    };
+    let (took, ()) = tokio::join!(restarted, answers_late);
+    assert!(took >= slow, "it was ready after {took:?}, before its issuers answered");
+    let answer = ask(&gateway, &token).await;
+    assert_eq!(answer.status, 200, "the first request after a restart: {}", answer.text());
     let file = gateway.service().policies().join("resources.yaml");
     let text = std::fs::read_to_string(&file).expect("the resources");
     std::fs::write(&file, text.replace("\"discovery\": {", "\"discovery\": {\"refresh\": \"30s\",")).expect("written");
