@@ -3,13 +3,14 @@
 #
 #   tests/run.sh                  everything, in the order of the list below
 #   tests/run.sh NAME             one suite, or the cases of the integration binary whose names contain NAME
-#   tests/run.sh --full NAME      the same, with the long counts (BULKHEAD_FULL=1)
+#   tests/run.sh --full NAME      the same, with the long counts (BULKHEAD_FULL=1); BULKHEAD_PROFILE=inline: in that profile
 #
 #   lint         rustfmt, clippy with warnings denied; the module for its wasm target
 #   unit         beside the code: every crate but the module, which has no native tests
 #   wasm         builds bulkhead.wasm, checks its imports, prints size and memory
 #   walk         the integration binary on Envoy 1.40.0
 #   walk-oldest  the same cases and the same module on Envoy 1.36.4
+#   walk-inline  the same cases in profile `inline`, on Envoy 1.40.0; walk-inline-oldest: on 1.36.4
 #   quickstart   examples/quickstart/run.sh
 #   bench        tests/bench/run.sh as a smoke of a second each; its figures with --full
 #   fuzz         tests/fuzz/run.sh, every parser (not part of everything: it builds with coverage instrumentation)
@@ -20,14 +21,14 @@ cd "$(dirname "$0")/.."
 # shellcheck source=tests/install.sh
 source tests/install.sh
 
-SUITES=(lint unit wasm walk walk-oldest quickstart bench)
+SUITES=(lint unit wasm walk walk-inline walk-oldest walk-inline-oldest quickstart bench)
 CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$(bulkhead_cache)/target}"
 export CARGO_TARGET_DIR CARGO_TERM_PROGRESS_WHEN=never
 export BULKHEAD_WASM="$CARGO_TARGET_DIR/bulkhead.wasm"
 ulimit -n "$(ulimit -Hn)" 2>/dev/null || true
 
 install_quietly() { install_everything >/dev/null; }
-usage() { sed -n '2,16s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,17s/^# \{0,1\}//p' "$0"; }
 
 # step WHAT COMMAND...: runs it and says how long it took.
 step() {
@@ -78,8 +79,13 @@ walk() {
         --test-threads "${BULKHEAD_TEST_THREADS:-4}" ${filter:+"$filter"}
 }
 
-suite_walk() { walk "walk, Envoy $ENVOY_VERSION" "$ENVOY_VERSION"; }
-suite_walk-oldest() { walk "walk, Envoy $ENVOY_OLDEST" "$ENVOY_OLDEST"; }
+# A suite says which profile it is; cases by name run in the one of the environment.
+walk_in() { BULKHEAD_PROFILE="$1" walk "walk, profile $1, Envoy $2" "$2"; }
+
+suite_walk() { walk_in portable "$ENVOY_VERSION"; }
+suite_walk-oldest() { walk_in portable "$ENVOY_OLDEST"; }
+suite_walk-inline() { walk_in inline "$ENVOY_VERSION"; }
+suite_walk-inline-oldest() { walk_in inline "$ENVOY_OLDEST"; }
 suite_quickstart() { step "quickstart" ./examples/quickstart/run.sh; }
 suite_bench() {
     if [ -n "${BULKHEAD_FULL:-}" ]; then step "bench" tests/bench/run.sh; else step "bench, smoke" tests/bench/run.sh --smoke; fi

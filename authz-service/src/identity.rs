@@ -31,6 +31,8 @@ pub struct Identity {
     pub bound: bool,
     /// The credential's own limits, beside the plan's.
     pub limits: Vec<Limit>,
+    /// It proves nothing from here on, at the latest.
+    pub expires_at: jiff::Timestamp,
     /// `jwt` or `api_key`.
     pub method: &'static str,
 }
@@ -81,6 +83,7 @@ impl From<jwt::JwtIdentity> for Identity {
             permits: token.permits,
             bound: token.bound,
             limits: Vec::new(),
+            expires_at: instant(token.expires_at),
             method: "jwt",
         }
     }
@@ -95,7 +98,14 @@ impl From<api_key::KeyIdentity> for Identity {
             permits: key.permits,
             bound: false,
             limits: key.limits,
+            expires_at: key.expires_at,
             method: "api_key",
         }
     }
+}
+
+/// Unix seconds that no clock here reaches are the latest instant there is.
+fn instant(unix: u64) -> jiff::Timestamp {
+    let at = i64::try_from(unix).ok().and_then(|unix| jiff::Timestamp::from_second(unix).ok());
+    at.unwrap_or(jiff::Timestamp::MAX)
 }

@@ -23,3 +23,6 @@ pub mod vault;
 pub mod gate_service {
     include!(concat!(env!("OUT_DIR"), "/bulkhead.v1.rs"));
 }
+
+/// `gate.proto` and what it imports, as an encoded `FileDescriptorSet`: what gRPC reflection tells of it.
+const GATE_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/gate.descriptors"));

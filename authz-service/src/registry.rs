@@ -87,6 +87,19 @@ pub struct Plan {
     pub longest_stream: Duration,
     /// 0 (lowest) to 100.
     pub priority: u8,
+    /// Profile `inline`: a worker may use a grant for requests alike this long. Zero: for one request.
+    pub grant_ttl: Duration,
+    /// How closely decisions are written down.
+    pub audit: Audit,
+}
+
+/// How closely decisions are written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audit {
+    /// A held grant stands for the requests that use it; each has a record of its own once it has ended.
+    Standard,
+    /// Each request is decided, and written down, before it goes on: no grant is held.
+    Strict,
 }
 
 /// What is reserved before a request is sent.
@@ -169,6 +182,8 @@ pub enum Window {
 pub struct Model {
     /// Canonical name.
     pub name: ModelName,
+    /// Its other names.
+    pub aliases: Vec<ModelName>,
     /// Price book row.
     pub cost: ModelCost,
     /// GPU class, for reports.

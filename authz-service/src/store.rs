@@ -8,6 +8,7 @@ mod apply;
 mod audit;
 mod command;
 mod integer;
+mod leases;
 mod open;
 mod reader;
 mod restored;
@@ -26,8 +27,8 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-pub use audit::{AuditLine, AuditRecord, Decision, SettledLine};
-pub use command::{Command, KeyRow, Refusal, Settle, VaultRow};
+pub use audit::{AuditLine, AuditRecord, BY_PROXY, Decision, SettledLine};
+pub use command::{Command, KeyRow, LeasedEnd, Refusal, Settle, VaultRow};
 pub use open::StoreError;
 pub use reader::{Reader, TenantUsage};
 pub use restored::{Restored, Salt, Sources};

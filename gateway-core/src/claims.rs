@@ -4,8 +4,10 @@
 //! "not yours" and "does not exist" are one answer.
 
 mod template;
+mod token;
 
 pub use template::{PathClaims, PathTemplate, TemplateError};
+pub use token::{MAX_TOKEN_BYTES, token_agrees};
 
 use crate::denial::{Code, Denial};
 use crate::name::TenantName;
@@ -28,9 +30,57 @@ pub fn agree_tenant(decided: &TenantName, path: Option<&str>, header: Option<&st
     Ok(())
 }
 
+/// Compares what the places of one request say of its tenant with each other, byte for byte, before any credential is
+/// looked at: a request that contradicts itself is nobody's. Each claim comes with the name of its place.
+///
+/// # Errors
+/// [`Code::TenantConflict`], naming the first place that says another thing than those before it.
+pub fn agree(claims: &[(&str, Option<&str>)]) -> Result<(), Denial> {
+    let mut said = claims.iter().filter_map(|(place, claim)| Some((place, (*claim)?)));
+    let Some((first, tenant)) = said.next() else { return Ok(()) };
+    match said.find(|(_, other)| *other != tenant) {
+        Some((place, _)) => {
+            let detail = format!("The {first} and the {place} name different tenants.");
+            Err(Denial::new(Code::TenantConflict).param(*place).detail(detail))
+        }
+        None => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn claims_that_contradict_each_other_are_nobodys() {
+        let said = |claims: &[Option<&'static str>]| {
+            let places = ["path", "claim header", "token"];
+            let claims: Vec<_> = places.into_iter().zip(claims.iter().copied()).collect();
+            agree(&claims).err().map(|denial| (denial.code, denial.param.unwrap_or_default()))
+        };
+        for agreed in [
+            &[][..],
+            &[None, None, None],
+            &[Some("acme"), None, None],
+            &[None, None, Some("acme")],
+            &[Some("acme"), None, Some("acme")],
+            &[Some("acme"), Some("acme"), Some("acme")],
+        ] {
+            assert_eq!(said(agreed), None, "{agreed:?}");
+        }
+        for (claims, place) in [
+            ([Some("acme"), Some("globex"), None], "claim header"),
+            ([Some("acme"), Some("Acme"), Some("acme")], "claim header"),
+            ([Some("acme"), Some("acme"), Some("acme ")], "token"),
+            ([None, Some("acme"), Some("")], "token"),
+            ([Some(""), None, Some("acme")], "token"),
+        ] {
+            assert_eq!(said(&claims), Some((Code::TenantConflict, place.to_owned())), "{claims:?}");
+        }
+        let denial = agree(&[("path", Some("acme")), ("claim header", Some("globex"))]).unwrap_err();
+        let shown = String::from_utf8(denial.body("r", true)).unwrap();
+        assert!(!shown.contains("globex") && !shown.contains("acme"), "{shown}");
+    }
 
     #[test]
     fn every_claim_that_is_present_agrees() {

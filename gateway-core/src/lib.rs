@@ -1,13 +1,15 @@
-//! What Bulkhead's Envoy module and its service both decide: claims, dialects, prices, admission, body edits, the
+//! What Bulkhead's Envoy module and its service both decide: claims, dialects, prices, admission, limits, body edits, the
 //! header plan, metering, denials, and how facts are spelled on the wire.
 //!
 //! Pure: no I/O, no clock, no randomness, no async, no features. Time and random bytes are arguments.
 
+pub mod admission;
 pub mod chat;
 pub mod claims;
 pub mod denial;
 pub mod edits;
 pub mod headers;
+pub mod limits;
 pub mod meter;
 pub mod name;
 pub mod price;

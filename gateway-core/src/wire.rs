@@ -53,8 +53,12 @@ pub const MARK: &str = "bh_grant";
 pub const MARK_HELD: &str = "held-v1:";
 /// Value of [`MARK`] on a request that the service is to be asked about.
 pub const MARK_ASK: &str = "ask-v1:";
+/// Value of [`MARK`] on a request that was refused ahead of ext_authz.
+pub const MARK_REFUSED: &str = "refused-v1:";
 /// Filter state by which the module says whose key a request leaves with (Envoy: `wasm.bh_last_hop`).
 pub const LAST_HOP: &str = "bh_last_hop";
+/// Value of [`LAST_HOP`]: the tenant's own key, for which the last hop asks the service.
+pub const LAST_HOP_OWN: &str = "own";
 /// The one value of [`LAST_HOP`] that skips the last hop: the platform's key, put in by Envoy.
 pub const LAST_HOP_PLATFORM: &str = "platform";
 /// Metadata key: the last hop's word to its gate, and its one value that passes.
@@ -79,6 +83,8 @@ pub const SERVICE_CLUSTER: &str = "bulkhead-service";
 
 /// The greatest request body, in bytes: the same number in Envoy's configuration, here and in the service.
 pub const MAX_BODY_BYTES: u64 = 4 * 1024 * 1024;
+/// The greatest number of requests that one `Lease` asks for, over all of its asks.
+pub const MAX_NEEDS: usize = 2048;
 /// The greatest encoded grant that is read, in bytes.
 pub const MAX_GRANT_BYTES: usize = 64 * 1024;
 

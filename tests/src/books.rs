@@ -9,6 +9,20 @@ use crate::eventually;
 use crate::gateway::Gateway;
 use crate::upstream::Seen;
 
+/// Whether an audit line is about a request. In profile `inline` the service's word on a credential has a line of its own
+/// (decision `grant`), which may stand for many requests or none; and what operators do is not about requests either.
+#[must_use]
+pub fn is_request(line: &Value) -> bool {
+    !matches!(text(line, "decision"), "grant" | "admin")
+}
+
+/// Whether a line is a refusal: the service's (`deny`), or Envoy's and the module's, told by a report (`refused`; `deny`
+/// where the module knew whose request it was).
+#[must_use]
+pub fn is_refusal(line: &Value) -> bool {
+    matches!(text(line, "decision"), "deny" | "refused")
+}
+
 /// The audit log and the upstreams' records, by request id.
 #[derive(Clone, Debug, Default)]
 pub struct Books {
@@ -24,7 +38,9 @@ impl Books {
     pub async fn closed(gateway: &Gateway, ids: &[String]) -> Self {
         let audit = eventually("every request's audit line, settled", async || {
             let mut audit: BTreeMap<String, Vec<Value>> = BTreeMap::new();
-            for line in gateway.service().whole_audit().await {
+            for line in
+                gateway.service().whole_audit().await.into_iter().filter(|line| text(line, "decision") != "grant")
+            {
                 audit.entry(text(&line, "requestId").into()).or_default().push(line);
             }
             let open = |line: &Value| !line["reserved"].is_null() && line["charged"].is_null();
@@ -59,7 +75,7 @@ impl Books {
     /// How many lines are about requests, not about what operators did.
     #[must_use]
     pub fn decided(&self) -> usize {
-        self.audit.values().flatten().filter(|line| line["decision"] != "admin").count()
+        self.audit.values().flatten().filter(|line| is_request(line)).count()
     }
 
     /// What reached the upstreams of a request.
@@ -83,7 +99,7 @@ impl Books {
         assert!(self.seen(&id).is_empty(), "{what}: it reached the upstream");
         let line = self.line(&id);
         assert_eq!((text(line, "code"), &line["status"]), (code, &status.into()), "{what}: {line}");
-        assert!(matches!(text(line, "decision"), "deny" | "refused"), "{what}: {line}");
+        assert!(is_refusal(line), "{what}: {line}");
         assert!(line["reserved"].is_null() && line["charged"].is_null(), "{what}: {line}");
     }
 }

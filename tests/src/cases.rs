@@ -18,7 +18,7 @@ pub use observed::{Charged, Observed, Recorded, Sent};
 pub use pure::Pure;
 pub use real::Real;
 
-use crate::configuration::repository;
+use crate::configuration::{Profile, repository};
 use crate::policies::Policies;
 
 /// One folder.
@@ -39,8 +39,27 @@ pub struct Exchange {
     pub request: RequestMessage,
     /// `upstream.http`; none where nothing may reach the upstream.
     pub upstream: Option<AnswerMessage>,
-    /// `expect.yaml`.
+    /// `expect.yaml`, as it holds for profile `portable`.
     pub expect: Expect,
+    /// The same for profile `inline`.
+    pub inline: Expect,
+}
+
+impl Exchange {
+    /// What is expected in a profile.
+    #[must_use]
+    pub fn expected(&self, profile: Profile) -> &Expect {
+        match profile {
+            Profile::Portable => &self.expect,
+            Profile::Inline => &self.inline,
+        }
+    }
+
+    /// Whether the same is expected in both profiles.
+    #[must_use]
+    pub fn is_alike_in_both(&self) -> bool {
+        format!("{:?}", self.expect) == format!("{:?}", self.inline)
+    }
 }
 
 impl Case {
@@ -79,8 +98,11 @@ impl Case {
             let upstream = files.remove(&answer).then(|| AnswerMessage::parse(&read(&answer)));
             files.remove(&request);
             files.remove(&expect);
-            let expect = Expect::parse(&read(&expect)).unwrap_or_else(|error| panic!("{name}/{expect}: {error}"));
-            Exchange { request: RequestMessage::parse(&read(&request)), upstream, expect }
+            let parsed = |profile| {
+                Expect::parse(&read(&expect), profile).unwrap_or_else(|error| panic!("{name}/{expect}: {error}"))
+            };
+            let request = RequestMessage::parse(&read(&request));
+            Exchange { request, upstream, expect: parsed(Profile::Portable), inline: parsed(Profile::Inline) }
         };
         let exchanges: Vec<Exchange> = starts.iter().map(&mut exchange).collect();
         assert!(!exchanges.is_empty(), "{name} has no request");

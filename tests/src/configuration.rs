@@ -1,8 +1,64 @@
-//! The shipped Envoy configuration with its addresses and paths replaced, and nothing else; and what the tests ask of it.
+//! The shipped Envoy configurations with their addresses and paths replaced, and nothing else; and what the tests ask of them.
+
+pub mod stand_in;
 
 use std::path::{Path, PathBuf};
 
-/// What replaces the literal values that `envoy/standalone/portable.yaml` documents at its top.
+/// Where rooms 4 and 5 are (DESIGN section 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// In the service.
+    Portable,
+    /// In Envoy.
+    Inline,
+}
+
+impl Profile {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Portable, Self::Inline];
+
+    /// The profile under test: `BULKHEAD_PROFILE`, or `portable`.
+    ///
+    /// # Panics
+    /// There is no profile of that name.
+    #[must_use]
+    pub fn under_test() -> Self {
+        let Some(name) = std::env::var_os("BULKHEAD_PROFILE") else { return Self::Portable };
+        let found = Self::ALL.into_iter().find(|profile| name == profile.name());
+        found.unwrap_or_else(|| panic!("BULKHEAD_PROFILE is `portable` or `inline`, not {name:?}"))
+    }
+
+    /// Its name, also of its file in `envoy/standalone/`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "portable",
+            Self::Inline => "inline",
+        }
+    }
+
+    /// The shipped text.
+    ///
+    /// # Panics
+    /// It cannot be read.
+    #[must_use]
+    pub fn text(self) -> String {
+        let file = repository().join(format!("envoy/standalone/{}.yaml", self.name()));
+        std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+    }
+}
+
+/// Whether a test that is about `portable` alone has nothing to look at in the profile under test; `why` is printed then.
+#[must_use]
+pub fn portable_only(why: &str) -> bool {
+    let inline = Profile::under_test() == Profile::Inline;
+    if inline {
+        println!("not in profile `inline`: {why}");
+    }
+    inline
+}
+
+/// What replaces the literal values that the shipped texts document at their top.
 #[derive(Clone, Debug)]
 pub struct Places<'a> {
     /// Address of the first provider.
@@ -13,6 +69,8 @@ pub struct Places<'a> {
     pub proxies: &'a Path,
     /// The module.
     pub wasm: &'a Path,
+    /// Directory of the SDS files with the platform's keys; `portable` has none.
+    pub secrets: &'a Path,
     /// The access log.
     pub access_log: &'a Path,
 }
@@ -23,19 +81,10 @@ pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests' parent").to_owned()
 }
 
-/// The shipped text.
-///
-/// # Panics
-/// It cannot be read.
-#[must_use]
-pub fn portable() -> String {
-    std::fs::read_to_string(repository().join("envoy/standalone/portable.yaml")).expect("portable.yaml")
-}
-
 /// The text with its places: listeners on ports that the system chooses.
 ///
 /// # Panics
-/// A place does not stand in the text exactly once.
+/// A place does not stand in the text as often as it should.
 #[must_use]
 pub fn placed(text: &str, places: &Places<'_>) -> String {
     placed_on(text, places, 0, 0)
@@ -44,21 +93,38 @@ pub fn placed(text: &str, places: &Places<'_>) -> String {
 /// The text with its places: listeners on these ports.
 ///
 /// # Panics
-/// A place does not stand in the text exactly once.
+/// A place does not stand in the text as often as it should.
 #[must_use]
 pub fn placed_on(text: &str, places: &Places<'_>, gateway: u16, admin: u16) -> String {
     let port = |old: u16, new: u16| (format!("port_value: {old}}}"), format!("port_value: {new}}}"));
     let path = |key: &str, old: &str, new: &Path| (format!("{key}: {old}"), format!("{key}: {}", new.display()));
-    let replacements = [
+    let once = [
         port(10_000, gateway),
         port(9_901, admin),
         port(8_001, places.upstream.port()),
         port(8_002, places.upstream_2.port()),
         path("path", "/run/bulkhead/proxies.sock", places.proxies),
-        path("filename", "/usr/lib/bulkhead/bulkhead.wasm", places.wasm),
         path("path", "/dev/stdout", places.access_log),
     ];
-    replacements.iter().fold(text.to_owned(), |text, (old, new)| replaced(&text, old, new))
+    let text = once.iter().fold(text.to_owned(), |text, (old, new)| replaced(&text, old, new));
+    with_secrets(&with_wasm(&text, places.wasm), places.secrets)
+}
+
+/// The text with the module's path, once for each of its roots.
+///
+/// # Panics
+/// It has no root, or one without the module.
+#[must_use]
+pub fn with_wasm(text: &str, wasm: &Path) -> String {
+    let (old, roots) = ("filename: /usr/lib/bulkhead/bulkhead.wasm", text.matches("root_id: ").count());
+    assert!(roots > 0 && text.matches(old).count() == roots, "`{old}` must stand once for each root");
+    text.replace(old, &format!("filename: {}", wasm.display()))
+}
+
+/// The text with the directory of the platform's keys; one that has none stays as it is.
+#[must_use]
+pub fn with_secrets(text: &str, secrets: &Path) -> String {
+    text.replace("path: /etc/bulkhead/secrets/", &format!("path: {}/", secrets.display()))
 }
 
 /// Replaces a text that must stand exactly once.
@@ -72,14 +138,42 @@ pub fn replaced(text: &str, old: &str, new: &str) -> String {
 }
 
 /// Gives the service more time to decide than the shipped quarter of a second, which a debug build on a busy machine needs
-/// for megabytes or under load; for tests whose subject is another one.
+/// for megabytes or under load; for tests whose subject is another one. Every call of ext_authz gets it, the last hop's too.
 ///
 /// # Panics
-/// The shipped time does not stand in the text exactly once.
+/// The shipped time does not stand in the text.
 #[must_use]
 pub fn patient(text: &str, time: &str) -> String {
-    let old = "grpc_service:\n                envoy_grpc: {cluster_name: bulkhead-service}\n                timeout: ";
-    replaced(text, &format!("{old}0.25s"), &format!("{old}{time}"))
+    let old = " timeout: 0.25s\n";
+    assert!(text.contains(old), "`{old}` must stand in the configuration");
+    let seconds: f64 = time.trim_end_matches('s').parse().expect("seconds");
+    let lease = format!("\"profile\":\"inline\",\"leaseTimeoutMs\":{}", seconds * 1000.0);
+    let text = text.replace(old, &format!(" timeout: {time}\n"));
+    let text = text.replace("connect_timeout: 0.25s", &format!("connect_timeout: {time}"));
+    text.replace("\"profile\":\"inline\"", &lease)
+}
+
+/// Every ext_authz of the text, the last hop's too, lets pass what it could not ask about: what an operator might set.
+///
+/// # Panics
+/// None says that it does not.
+#[must_use]
+pub fn fails_open(text: &str) -> String {
+    let old = "failure_mode_allow: false";
+    assert!(text.contains(old), "`{old}` must stand in the configuration");
+    text.replace(old, "failure_mode_allow: true")
+}
+
+/// No ext_authz says which proxy asks.
+///
+/// # Panics
+/// None did.
+#[must_use]
+pub fn nameless(text: &str) -> String {
+    let name = "{key: x-bulkhead-proxy, value: edge-1}";
+    assert!(text.contains(name), "`{name}` must stand in the configuration");
+    let lines = text.split_inclusive('\n').filter(|line| line.trim() != format!("- {name}"));
+    lines.collect::<String>().replace(&format!("{name}, "), "").replace(name, "")
 }
 
 /// Puts an HTTP filter (YAML at no indent, without its `- `) in front of another one, which is told by its `name`.
@@ -89,83 +183,51 @@ pub fn patient(text: &str, time: &str) -> String {
 #[must_use]
 pub fn insert_filter_before(text: &str, name: &str, filter: &str) -> String {
     let mark = format!("          - name: {name}\n");
+    replaced(text, &mark, &format!("{}{mark}", item(filter)))
+}
+
+/// Puts an HTTP filter, written as for [`insert_filter_before`], in another one's place.
+///
+/// # Panics
+/// There is no such filter.
+#[must_use]
+pub fn replace_filter(text: &str, name: &str, filter: &str) -> String {
+    let old = filter_text(text, name);
+    replaced(text, &old, &item(filter))
+}
+
+/// Puts an HTTP filter in front of another one.
+///
+/// # Panics
+/// One of them is not there.
+#[must_use]
+pub fn move_filter_before(text: &str, name: &str, other: &str) -> String {
+    let (moved, mark) = (filter_text(text, name), format!("          - name: {other}\n"));
+    replaced(&replaced(text, &moved, ""), &mark, &format!("{moved}{mark}"))
+}
+
+/// Takes an HTTP filter out.
+///
+/// # Panics
+/// There is no such filter.
+#[must_use]
+pub fn without_filter(text: &str, name: &str) -> String {
+    replaced(text, &filter_text(text, name), "")
+}
+
+/// The lines of an HTTP filter, up to the next one or the comment in front of it.
+fn filter_text(text: &str, name: &str) -> String {
+    let mark = format!("          - name: {name}\n");
+    let (_, rest) = text.split_once(&mark).unwrap_or_else(|| panic!("no filter `{name}`"));
+    let deeper = rest.lines().take_while(|line| line.starts_with("           "));
+    deeper.fold(mark, |text, line| text + line + "\n")
+}
+
+/// YAML at no indent as an item of the filters' list.
+fn item(filter: &str) -> String {
     let indented: Vec<String> = filter.trim_end().lines().map(|line| format!("            {line}\n")).collect();
-    replaced(text, &mark, &format!("          - {}{mark}", indented.concat().trim_start()))
+    format!("          - {}", indented.concat().trim_start())
 }
 
 #[cfg(test)]
-mod tests {
-    use gateway_core::denial::Code;
-    use gateway_core::wire;
-    use serde_json::Value;
-
-    use super::*;
-
-    fn manager() -> Value {
-        let whole: Value = serde_saphyr::from_str(&portable()).unwrap();
-        whole["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"].clone()
-    }
-
-    fn filter(name: &str) -> Value {
-        let manager = manager();
-        let filters = manager["http_filters"].as_array().unwrap();
-        filters.iter().find(|one| one["name"] == name).unwrap_or_else(|| panic!("no `{name}`"))["typed_config"].clone()
-    }
-
-    #[test]
-    fn envoys_own_refusals_are_rows_of_the_table() {
-        let mappers = manager()["local_reply_config"]["mappers"].as_array().unwrap().clone();
-        assert!(mappers.len() > 10);
-        assert!(mappers[0].get("status_code").or(mappers[0].get("body_format_override")).is_none(), "ours stay");
-        for mapper in &mappers[1..] {
-            let error = &mapper["body_format_override"]["json_format"]["error"];
-            let code = Code::ALL.iter().find(|code| error["code"] == code.row().code);
-            let row = code.unwrap_or_else(|| panic!("{} is not in the table", error["code"])).row();
-            assert_eq!(error["message"], row.message, "{}", row.code);
-            assert_eq!(error["type"], row.kind, "{}", row.code);
-            assert_eq!(mapper["status_code"], row.status, "{}", row.code);
-            assert_eq!(error["request_id"], "%REQ(X-REQUEST-ID)%");
-            let fields: Vec<&String> = error.as_object().unwrap().keys().collect();
-            assert_eq!(fields, ["code", "message", "param", "request_id", "type"]);
-        }
-    }
-
-    #[test]
-    fn names_and_limits_are_those_of_wire_rs() {
-        let authz = filter(wire::EXT_AUTHZ);
-        assert_eq!(authz["with_request_body"]["max_request_bytes"], wire::MAX_BODY_BYTES);
-        assert_eq!(authz["failure_mode_allow"], false);
-        assert_eq!(authz["grpc_service"]["envoy_grpc"]["cluster_name"], wire::SERVICE_CLUSTER);
-        assert_eq!(authz["grpc_service"]["initial_metadata"][0]["key"], wire::PROXY);
-        assert_eq!(authz["grpc_service"]["initial_metadata"][1]["key"], wire::SOURCE);
-        let blanked = filter("blank")["metadata"][0].clone();
-        assert_eq!(blanked["metadata_namespace"], wire::EXT_AUTHZ);
-        for key in [wire::DECISION, wire::GRANT, wire::DENIAL, wire::LOG_TENANT, wire::LOG_MODEL, wire::LOG_CODE] {
-            assert!(blanked["value"][key].is_string(), "{key} is not blanked");
-        }
-        let gate = filter("gate")["rules"]["policies"]["granted"]["principals"][0].clone();
-        let matcher = &gate["sourced_metadata"]["metadata_matcher"];
-        assert_eq!((&matcher["filter"], &matcher["path"][0]["key"]), (&wire::EXT_AUTHZ.into(), &wire::DECISION.into()));
-        assert_eq!(matcher["value"]["string_match"]["exact"], wire::DECISION_ALLOW);
-        let early = manager()["early_header_mutation_extensions"][0]["typed_config"]["mutations"].to_string();
-        assert!(early.contains(&format!("\"prefix\":\"{}\"", wire::RESERVED_PREFIX)));
-        let whole: Value = serde_saphyr::from_str(&portable()).unwrap();
-        let buffer = &whole["static_resources"]["listeners"][0]["per_connection_buffer_limit_bytes"];
-        assert!(buffer.as_u64().unwrap() >= wire::MAX_BODY_BYTES + 256 * 1024);
-    }
-
-    #[test]
-    fn a_route_without_a_decision_leads_nowhere_and_none_is_retried() {
-        let manager = manager();
-        let hosts = manager["route_config"]["virtual_hosts"].as_array().unwrap();
-        assert_eq!(hosts.len(), 1);
-        let (last, routes) = hosts[0]["routes"].as_array().unwrap().split_last().unwrap();
-        assert_eq!(last["direct_response"]["status"], 404);
-        for route in routes {
-            assert!(route["match"]["headers"].to_string().contains(wire::ROUTE), "{}", route["name"]);
-            assert!(route["route"].get("retry_policy").is_none());
-        }
-        assert!(hosts[0].get("retry_policy").is_none());
-        assert!(manager["route_config"]["request_headers_to_remove"].to_string().contains(wire::ROUTE));
-    }
-}
+mod tests;

@@ -1,4 +1,8 @@
-//! Something else where the service should be: an ext_authz server that says whatever a test wants, or no gRPC at all.
+//! Something else where the service should be: an ext_authz server and a Gate that say whatever a test wants, or no gRPC at
+//! all.
+
+mod gate;
+mod grants;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -10,16 +14,20 @@ use envoy_types::pb::envoy::service::auth::v3::{CheckRequest, CheckResponse, Den
 use envoy_types::pb::envoy::r#type::v3::HttpStatus;
 use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
 use envoy_types::pb::google::rpc;
+use gateway_core::gate::{LeaseRequest, Revocation, SyncRequest, SyncResponse};
+use gateway_core::wire;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixListener;
-use tokio::task::JoinHandle;
-use tokio_stream::wrappers::UnixListenerStream;
+use tokio::runtime::Runtime;
 use tonic::{Request, Response, Status};
 
-use crate::runtime;
+pub use gate::{GateWord, lend};
+pub use grants::{inline_grant, inline_terms, inline_word, signed};
 
-/// What the fake says to every request.
+use gate::Gate;
+
+/// What the fake says to every request that it is asked about.
 #[derive(Clone, Debug)]
 pub enum Word {
     /// Exactly this.
@@ -39,14 +47,18 @@ pub enum Word {
 pub struct FakeService {
     socket: PathBuf,
     state: Arc<State>,
-    tasks: Vec<JoinHandle<()>>,
+    serving: Mutex<Option<Runtime>>,
     _directory: TempDir,
 }
 
 #[derive(Debug)]
 struct State {
     word: Mutex<Word>,
-    asked: Mutex<Vec<CheckRequest>>,
+    /// To the last hop, where it is told something else.
+    last_hop: Mutex<Option<Word>>,
+    /// The room that asked, and what.
+    asked: Mutex<Vec<(String, CheckRequest)>>,
+    gate: Arc<Gate>,
 }
 
 impl FakeService {
@@ -58,20 +70,48 @@ impl FakeService {
     pub fn spawn(word: Word) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let socket = directory.path().join("fake.sock");
-        let state = Arc::new(State { word: Mutex::new(word.clone()), asked: Mutex::default() });
-        let _in_runtime = runtime().enter();
-        let listener = UnixListener::bind(&socket).expect("a socket");
-        let task = match word {
-            Word::Garbage | Word::HangsUp => runtime().spawn(babble(listener, matches!(word, Word::Garbage))),
+        let state = Arc::new(State {
+            word: Mutex::new(word.clone()),
+            last_hop: Mutex::default(),
+            asked: Mutex::default(),
+            gate: Arc::default(),
+        });
+        let fake = Self { socket, state, serving: Mutex::default(), _directory: directory };
+        fake.comes_back();
+        fake
+    }
+
+    /// Is gone at once, with every connection; what it was asked stays known.
+    pub fn dies(&self) {
+        if let Some(serving) = self.serving.lock().unwrap().take() {
+            serving.shutdown_background();
+        }
+    }
+
+    /// Serves on the same socket, on new connections.
+    ///
+    /// # Panics
+    /// There is no place for its socket.
+    pub fn comes_back(&self) {
+        self.dies();
+        let _ = std::fs::remove_file(&self.socket);
+        // a runtime of its own: its end is the end of every connection
+        let serving = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let serving = serving.expect("a runtime");
+        let in_runtime = serving.enter();
+        let listener = UnixListener::bind(&self.socket).expect("a socket");
+        let word = self.state.word.lock().unwrap().clone();
+        match word {
+            Word::Garbage | Word::HangsUp => drop(serving.spawn(babble(listener, matches!(word, Word::Garbage)))),
             _ => {
-                let server = AuthorizationServer::new(Fake(Arc::clone(&state))).max_decoding_message_size(8 << 20);
-                let serving = tonic::transport::Server::builder().add_service(server);
-                runtime().spawn(async move {
-                    let _ = serving.serve_with_incoming(UnixListenerStream::new(listener)).await;
-                })
+                let server = AuthorizationServer::new(Fake(Arc::clone(&self.state)));
+                let checks = tonic::service::Routes::new(server.max_decoding_message_size(8 << 20));
+                let router = checks.into_axum_router().merge(gate::router(Arc::clone(&self.state.gate)));
+                drop(serving.spawn(async move { axum::serve(listener, router).await }));
             }
-        };
-        Self { socket, state, tasks: vec![task], _directory: directory }
+        }
+        drop(in_runtime);
+        *self.serving.lock().unwrap() = Some(serving);
     }
 
     /// Its socket.
@@ -85,16 +125,61 @@ impl FakeService {
         *self.state.word.lock().unwrap() = word;
     }
 
-    /// What it was asked so far.
+    /// Says something else to the last hop from now on.
+    pub fn say_last_hop(&self, word: Word) {
+        *self.state.last_hop.lock().unwrap() = Some(word);
+    }
+
+    /// What its Gate says from now on, to Lease and Sync.
+    pub fn gate(&self, word: GateWord) {
+        self.lease(word.clone());
+        self.sync(word);
+    }
+
+    /// What its Gate says to Lease from now on.
+    pub fn lease(&self, word: GateWord) {
+        *self.state.gate.lease.lock().unwrap() = word;
+    }
+
+    /// What its Gate says to Sync from now on.
+    pub fn sync(&self, word: GateWord) {
+        *self.state.gate.sync.lock().unwrap() = word;
+    }
+
+    /// What its Gate tells every worker from now on that does not know it: epoch, floor, revocations.
+    pub fn tell(&self, epoch: u64, floor: u64, revocations: Vec<Revocation>) {
+        *self.state.gate.news.lock().unwrap() = SyncResponse { sequence: 0, epoch, revocations, floor };
+    }
+
+    /// What ext_authz asked so far, in whichever room.
     #[must_use]
     pub fn asked(&self) -> Vec<CheckRequest> {
-        self.state.asked.lock().unwrap().clone()
+        self.state.asked.lock().unwrap().iter().map(|(_, asked)| asked.clone()).collect()
+    }
+
+    /// What ext_authz asked so far in one room: a value of `wire::ROOM`, empty in profile `portable`.
+    #[must_use]
+    pub fn asked_in(&self, room: &str) -> Vec<CheckRequest> {
+        let asked = self.state.asked.lock().unwrap();
+        asked.iter().filter(|(asker, _)| asker == room).map(|(_, asked)| asked.clone()).collect()
+    }
+
+    /// The Lease calls so far, those that were never answered too.
+    #[must_use]
+    pub fn leases(&self) -> Vec<LeaseRequest> {
+        self.state.gate.leases.lock().unwrap().clone()
+    }
+
+    /// The Sync calls so far; the reports in Lease calls are not among them.
+    #[must_use]
+    pub fn syncs(&self) -> Vec<SyncRequest> {
+        self.state.gate.syncs.lock().unwrap().clone()
     }
 }
 
 impl Drop for FakeService {
     fn drop(&mut self) {
-        self.tasks.drain(..).for_each(|task| task.abort());
+        self.dies();
     }
 }
 
@@ -103,8 +188,10 @@ struct Fake(Arc<State>);
 #[tonic::async_trait]
 impl Authorization for Fake {
     async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
-        self.0.asked.lock().unwrap().push(request.into_inner());
-        let word = self.0.word.lock().unwrap().clone();
+        let room = request.metadata().get(wire::ROOM).and_then(|room| room.to_str().ok()).unwrap_or_default();
+        let last_hop = if room == wire::ROOM_LAST_HOP { self.0.last_hop.lock().unwrap().clone() } else { None };
+        self.0.asked.lock().unwrap().push((room.to_owned(), request.into_inner()));
+        let word = last_hop.unwrap_or_else(|| self.0.word.lock().unwrap().clone());
         match word {
             Word::Exactly(response) => Ok(Response::new(*response)),
             Word::Fails(code) => Err(Status::new(code, "as told")),

@@ -17,6 +17,7 @@ pub use builder::{Builder, envoy_binary, envoy_minor, start_envoy, wasm};
 pub use service::Service;
 
 use crate::client;
+use crate::configuration::Profile;
 use crate::fake_service::FakeService;
 use crate::process::Process;
 use crate::upstream::Upstream;
@@ -27,6 +28,8 @@ use crate::upstream::Upstream;
 pub struct Gateway {
     /// Where clients connect.
     pub addr: SocketAddr,
+    /// Which of the shipped texts Envoy runs.
+    pub profile: Profile,
     /// The provider of cluster `model-upstream` (HTTP/1.1).
     pub upstream: Upstream,
     /// The provider of cluster `model-upstream-2` (HTTP/2).
@@ -81,6 +84,12 @@ impl Gateway {
     #[must_use]
     pub fn directory(&self) -> PathBuf {
         self.directory.as_ref().expect("the directory").path().to_owned()
+    }
+
+    /// Directory of the SDS files with the platform's keys, in profile `inline`.
+    #[must_use]
+    pub fn secrets(&self) -> PathBuf {
+        self.directory().join("secrets")
     }
 
     /// A page of Envoy's admin interface.

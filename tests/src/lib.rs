@@ -10,6 +10,7 @@
 
 pub mod books;
 pub mod cases;
+pub mod certificates;
 pub mod client;
 pub mod configuration;
 pub mod fake_service;

@@ -17,6 +17,8 @@ pub const TENANTS: [&str; 3] = ["acme", "globex", "initech"];
 pub const GPU_POOL_KEY: &str = "sk-canary-gpu-pool-7f3c9a1e55d2";
 /// The platform's key of provider `hosted` (cluster `model-upstream-2`).
 pub const HOSTED_KEY: &str = "sk-canary-hosted-0b8e4d6612aa";
+/// The platform's keys by provider.
+pub const PLATFORM_KEYS: [(&str, &str); 2] = [("gpu-pool", GPU_POOL_KEY), ("hosted", HOSTED_KEY)];
 /// A model that all three tenants may use.
 pub const MODEL: &str = "llama-3.1-8b";
 
@@ -146,6 +148,23 @@ impl Policies {
         }
         Ok(())
     }
+}
+
+/// Writes the SDS file of a provider's key as operators do it: whole, with mode 0600, moved into its place. `value` is the
+/// header's.
+///
+/// # Errors
+/// The system's.
+pub fn write_secret(directory: &Path, provider: &str, value: &str) -> std::io::Result<()> {
+    fs::create_dir_all(directory)?;
+    let secret = json!({"resources": [{
+        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
+        "name": provider, "generic_secret": {"secret": {"inline_string": value}},
+    }]});
+    let (file, new) = (directory.join(format!("{provider}.yaml")), directory.join(format!("{provider}.new")));
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600).open(&new)?.write_all(secret.to_string().as_bytes())?;
+    fs::rename(new, file)
 }
 
 /// The issuer that a tenant of the standard set trusts.

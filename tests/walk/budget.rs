@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bulkhead_tests::client::{Answer, Part};
+use bulkhead_tests::configuration::Profile;
 use bulkhead_tests::eventually;
 use bulkhead_tests::gateway::{CHAT, Gateway, chat_body};
 use serde_json::{Value, json};
@@ -83,8 +84,10 @@ async fn a_thousand_at_once_on_a_budget_for_ten() {
     let one_more = gateway.chat("acme", &body).await;
     assert_eq!((one_more.status, one_more.code().as_str()), (429, "insufficient_quota"));
     assert_eq!(one_more.header("x-bulkhead-limit"), Some("tokens-per-day"));
-    let allows = "SELECT count(*) FROM audit WHERE decision = 'allow'";
-    assert_eq!(gateway.service().number(allows), FIT as i64, "{}", gateway.service().process().tail());
+    let allows = || gateway.service().number("SELECT count(*) FROM audit WHERE decision = 'allow'");
+    // in `inline` a request's line comes with its settlement
+    let lines = if gateway.profile == Profile::Portable { FIT as i64 } else { 0 };
+    assert_eq!(allows(), lines, "{}", gateway.service().process().tail());
 
     gateway.upstream.release();
     let mut statuses = Vec::new();
@@ -100,8 +103,11 @@ async fn a_thousand_at_once_on_a_budget_for_ten() {
     })
     .await;
     let charged = gateway.service().number("SELECT sum(charged_tokens) FROM audit") as u64;
-    assert_eq!(charged, FIT * 50);
-    assert_eq!(charged + gateway.service().left("acme", "tokens-per-day").await, budget);
+    assert_eq!((charged, allows()), (FIT * 50, FIT as i64));
+    eventually("what is lent given back", async || {
+        (charged + gateway.service().left("acme", "tokens-per-day").await == budget).then_some(())
+    })
+    .await;
     assert!(gateway.is_whole().await);
 }
 

@@ -3,17 +3,20 @@
 
 use std::process::Command;
 
-use bulkhead_tests::configuration::{portable, replaced};
+use bulkhead_tests::configuration::{Profile, replaced, repository, with_secrets, with_wasm};
 use bulkhead_tests::gateway::{Gateway, envoy_binary, wasm};
 
 /// The module's configuration as it ships.
 const SHIPPED: &str = r#"'{"schemaVersion":1,"proxy":"edge-1"}'"#;
 
+/// With the platform's keys as they are shipped: none.
 #[test]
-fn portable_is_valid_and_envoy_warns_of_nothing() {
-    let (good, said) = validated(&portable());
-    assert!(good, "{said}");
-    assert!(!said.contains("[warning]"), "{said}");
+fn what_is_shipped_is_valid_and_envoy_warns_of_nothing() {
+    for profile in Profile::ALL {
+        let (good, said) = validated(&profile.text());
+        assert!(good, "{said}");
+        assert!(!said.contains("[warning]"), "{said}");
+    }
 }
 
 #[test]
@@ -30,7 +33,7 @@ fn a_bad_module_configuration_is_refused_and_the_field_is_named() {
         ("'schemaVersion: 1'", "is not JSON text (it starts with the bytes 73 63"),
         ("''", "the configuration is empty"),
     ] {
-        let (good, said) = validated(&replaced(&portable(), SHIPPED, text));
+        let (good, said) = validated(&replaced(&Profile::Portable.text(), SHIPPED, text));
         assert!(!good && said.contains(message), "{text}: {said}");
     }
 }
@@ -44,9 +47,9 @@ async fn the_proxies_socket_answers_grpc_health() {
 /// What Envoy says of a configuration.
 fn validated(text: &str) -> (bool, String) {
     let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("portable.yaml");
-    let module = wasm().display().to_string();
-    std::fs::write(&file, replaced(text, "/usr/lib/bulkhead/bulkhead.wasm}", &format!("{module}}}"))).unwrap();
+    let file = directory.path().join("envoy.yaml");
+    let text = with_secrets(&with_wasm(text, &wasm()), &repository().join("envoy/standalone/secrets"));
+    std::fs::write(&file, text).unwrap();
     let mut command = Command::new(envoy_binary());
     command.args(["--mode", "validate", "--log-level", "warning", "-c"]).arg(&file);
     let output = command.output().unwrap();

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bulkhead_tests::books::is_refusal;
 use bulkhead_tests::client::{Answer, Part};
 use bulkhead_tests::eventually;
 use bulkhead_tests::gateway::{CHAT, Gateway, chat_body};
@@ -17,6 +18,8 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 
 const BUDGET: u64 = 1_000_000_000;
+/// Requests that were not admitted because the service was away; in `inline` the module may know whose they were.
+const REFUSED_IDS: &str = "SELECT request_id FROM audit WHERE decision IN ('refused', 'deny')";
 
 async fn gateway() -> Gateway {
     let limits =
@@ -101,17 +104,18 @@ async fn a_kill_under_load_loses_nothing_that_was_answered() {
     assert_eq!(charged, admitted.len() as u64 * 50 + 3 * 120, "the true cost of each, the streams' too");
     // committed, and killed before the answer left: reserved until the longest stream has passed, never forgotten
     let open = number("SELECT ifnull(sum(reserved_tokens), 0) FROM reservations WHERE state = 'open'");
-    let left = gateway.service().left("acme", "tokens-per-day").await;
-    assert_eq!(left + charged + open, BUDGET);
+    eventually("a budget that is whole, what is lent given back", async || {
+        (gateway.service().left("acme", "tokens-per-day").await + charged + open == BUDGET).then_some(())
+    })
+    .await;
     assert_eq!(number("SELECT max(seq) - count(*) FROM audit"), 0, "no line is missing");
     eventually("a line for each refusal", async || {
-        let told: BTreeSet<String> =
-            gateway.service().texts("SELECT request_id FROM audit WHERE decision = 'refused'").into_iter().collect();
+        let told: BTreeSet<String> = gateway.service().texts(REFUSED_IDS).into_iter().collect();
         refused.iter().all(|answer| told.contains(&id(answer))).then_some(())
     })
     .await;
-    let twice =
-        "SELECT count(*) FROM (SELECT 1 FROM audit WHERE request_id <> '' GROUP BY request_id HAVING count(*) > 1)";
+    let twice = "SELECT count(*) FROM (SELECT 1 FROM audit WHERE request_id <> '' AND decision <> 'grant' \
+                 GROUP BY request_id HAVING count(*) > 1)";
     assert_eq!(number(twice), 0, "one request, one line");
     let log = gateway.service().process().log();
     assert!(!log.contains("without our grant"), "grants from before the restart are still ours");
@@ -175,7 +179,9 @@ async fn what_cannot_be_written_is_not_allowed() {
     let gateway = Gateway::builder().state(&disk.file("state.db")).start().await;
     assert_eq!(gateway.chat("globex", &chat_body("[tokens=1]")).await.status, 200);
     eventually("the settlement", async || {
-        (gateway.service().number("SELECT count(*) FROM reservations") == 0).then_some(())
+        let open = "SELECT (SELECT count(*) FROM reservations) + (SELECT count(*) FROM leases)";
+        let settled = "SELECT count(*) FROM audit WHERE settled_ms IS NOT NULL";
+        (gateway.service().number(open) == 0 && gateway.service().number(settled) == 1).then_some(())
     })
     .await;
     let left = gateway.service().left("globex", "spend-per-day").await;
@@ -188,7 +194,8 @@ async fn what_cannot_be_written_is_not_allowed() {
     assert_eq!((stranger.status, stranger.code().as_str()), (401, "missing_credential"));
     assert_eq!(gateway.upstream.record().len(), 1);
     assert_eq!(gateway.service().left("globex", "spend-per-day").await, left, "nothing stays reserved");
-    assert_eq!(gateway.service().left("globex", "in-flight").await, 64);
+    eventually("nothing in flight", async || (gateway.service().left("globex", "in-flight").await == 64).then_some(()))
+        .await;
     assert!(gateway.service().http("/readyz").await.is_err(), "not ready while the state cannot be written");
     assert!(gateway.service().http("/healthz").await.is_ok());
 
@@ -200,7 +207,7 @@ async fn what_cannot_be_written_is_not_allowed() {
     assert!(gateway.service().http("/readyz").await.is_ok());
     for (refused, code) in [(&answer, "service_unavailable"), (&stranger, "missing_credential")] {
         let line = eventually("its line", async || gateway.service().lines(&id(refused)).await.pop()).await;
-        assert_eq!((&line["decision"], &line["code"]), (&json!("refused"), &json!(code)), "{line:#}");
+        assert!(is_refusal(&line) && line["code"] == code, "{line:#}");
     }
 }
 

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use bulkhead_tests::client::{Answer, Part};
-use bulkhead_tests::configuration::replaced;
+use bulkhead_tests::configuration::{portable_only, replaced};
+use bulkhead_tests::eventually;
 use bulkhead_tests::gateway::{CHAT, Gateway, chat_body};
 use bulkhead_tests::upstream::Seen;
 use serde_json::json;
@@ -97,6 +98,9 @@ async fn trailers_end_a_request_like_any_other() {
 
 #[tokio::test]
 async fn one_frame_that_is_past_the_limit_is_refused() {
+    if portable_only("ext_authz takes no body, and cuts none") {
+        return;
+    }
     // so small a limit that header, body and end of stream fit one frame each: Envoy passes the first bytes on (fact 5)
     let small = |text: String| replaced(&text, "max_request_bytes: 4194304", "max_request_bytes: 8192");
     let gateway = Gateway::builder().envoy(small).start().await;
@@ -128,7 +132,7 @@ async fn an_edit_that_outgrows_envoys_buffer_is_an_answer_and_no_crash() {
     let tight = |text: String| {
         let text =
             replaced(&text, "per_connection_buffer_limit_bytes: 5242880", "per_connection_buffer_limit_bytes: 8192");
-        replaced(&text, "max_request_bytes: 4194304", "max_request_bytes: 8192")
+        text.replace("max_request_bytes: 4194304", "max_request_bytes: 8192")
     };
     let gateway = Gateway::builder().envoy(tight).start().await;
     for size in [8100, 8191, 8192] {
@@ -195,7 +199,10 @@ async fn a_length_that_lies_reaches_nobody() {
     }
     assert!(gateway.upstream.record().is_empty());
     assert_eq!(gateway.chat("acme", &chat_body("[tokens=1]")).await.status, 200);
-    assert_eq!(gateway.service().usage("acme").await["admitted"], 1, "nothing of the lies was admitted");
+    eventually("nothing of the lies is admitted, and the last one is", async || {
+        (gateway.service().usage("acme").await["admitted"] == 1).then_some(())
+    })
+    .await;
     assert!(gateway.is_whole().await);
 }
 

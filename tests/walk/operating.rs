@@ -1,8 +1,8 @@
 //! What operators do to a running service: a bad file, a good one, keys made and revoked, an orderly end.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use bulkhead_tests::configuration::replaced;
+use bulkhead_tests::configuration::{Profile, nameless, portable_only};
 use bulkhead_tests::eventually;
 use bulkhead_tests::gateway::{CHAT, Gateway, chat_body};
 use bulkhead_tests::process::Signal;
@@ -76,6 +76,12 @@ async fn a_key_works_at_once_and_a_revoked_one_never_again() {
     assert_eq!(with_key(&gateway, &key).await, (200, String::new()), "no wait, no signal");
 
     gateway.service().command(&["key", "revoke", &id]).await;
+    if gateway.profile == Profile::Inline {
+        // a worker that holds its grant learns of it with the next report
+        let revoked = Instant::now();
+        eventually("the end of the key", async || (with_key(&gateway, &key).await.0 == 401).then_some(())).await;
+        assert!(revoked.elapsed() < Duration::from_secs(2), "{:?}", revoked.elapsed());
+    }
     assert_eq!(with_key(&gateway, &key).await, (401, "invalid_credential".into()));
     assert_eq!(gateway.chat("acme", &chat_body("[tokens=1]")).await.status, 200, "the other key");
     let other = gateway.service().create_key("acme", &[]).await;
@@ -97,6 +103,9 @@ async fn a_key_works_at_once_and_a_revoked_one_never_again() {
 
 #[tokio::test]
 async fn an_orderly_end_answers_what_is_under_way() {
+    if portable_only("a first request is two calls: the Check is answered, the Lease finds a service that has ended") {
+        return;
+    }
     let mut gateway = Gateway::builder().start().await;
     let mut body = chat_body("[prompt=10] [tokens=30] [drip=30ms]");
     body["stream"] = json!(true);
@@ -130,8 +139,7 @@ async fn an_orderly_end_answers_what_is_under_way() {
 
 #[tokio::test]
 async fn a_proxy_that_does_not_say_who_it_is_is_granted_nothing() {
-    let says = "- {key: x-bulkhead-proxy, value: edge-1}";
-    let gateway = Gateway::builder().envoy(move |text| replaced(&text, says, "")).start().await;
+    let gateway = Gateway::builder().envoy(|text| nameless(&text)).start().await;
     let answer = gateway.chat_once("acme", &chat_body("[tokens=1]")).await;
     assert_eq!((answer.status, answer.code().as_str()), (500, "internal"));
     assert!(gateway.upstream.record().is_empty());

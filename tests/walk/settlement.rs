@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use bulkhead_tests::client::Answer;
+use bulkhead_tests::configuration::portable_only;
 use bulkhead_tests::gateway::{Gateway, chat_body};
 use bulkhead_tests::process::Signal;
 use bulkhead_tests::{eventually, full};
@@ -170,7 +171,8 @@ async fn every_end_has_its_price() {
         assert_eq!((&line["outcome"], &line["charged"]), (&json!(outcome), &charged), "{text}: {line:#}");
         assert_eq!(line["status"], status, "{text}");
     }
-    assert_eq!(gateway.service().left("acme", "in-flight").await, 64);
+    eventually("nothing in flight", async || (gateway.service().left("acme", "in-flight").await == 64).then_some(()))
+        .await;
 
     gateway.upstream.stop();
     let (answer, line) = one(&gateway, "nobody listens", false).await;
@@ -181,6 +183,9 @@ async fn every_end_has_its_price() {
 
 #[tokio::test]
 async fn a_check_that_comes_too_late_leaves_nothing_reserved_and_one_line() {
+    if portable_only("a Check reserves nothing there; a Lease that comes too late is closed unused") {
+        return;
+    }
     let gateway = Gateway::builder().start().await;
     assert_eq!(gateway.chat("globex", &chat_body("warm")).await.status, 200);
     let before = whole(&gateway).await;

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 /// All that a stranger's refusal may have in its head.
 const HEAD: &[&str] = &[
     "cache-control",
+    "connection", // `close`, where the answer came before the request was read to its end
     "content-length",
     "content-type",
     "date",

@@ -1,61 +1,108 @@
 //! What an allowed request is told: its grant.
 
-use gateway_core::chat::Admission;
-use gateway_core::gate::{self, Dialect, Grant, Header};
+use std::time::Duration;
+
+use gateway_core::admission::Admitted;
+use gateway_core::gate::{self, Dialect, Grant};
+use gateway_core::limits::answer_headers;
 use gateway_core::wire;
 
-use super::{Allow, Arrival, Caller, Facts, limits};
+use super::catalog::Offered;
+use super::{Allow, Arrival, Caller, Facts, Room, limits};
 use crate::identity::Identity;
-use crate::ledger::{LimitState, amount_of};
-use crate::registry::{Model, Permits, Provider, Refill, Registry, Tenant};
+use crate::ledger::LimitState;
+use crate::registry::{Audit, Permits, Registry, Scope, Tenant};
 
 /// A grant's request must have started upstream this long after the grant reached the module, in milliseconds.
 const LIFETIME_MS: u32 = 5_000;
+/// The same, where the body is still to come: Envoy gives it a minute.
+const HEAD_LIFETIME_MS: u32 = 65_000;
 
-/// The grant of a chat request.
+/// The grant of a chat request that was admitted.
 pub(super) fn chat(
     arrival: &Arrival<'_>,
     caller: &Caller<'_>,
     registry: &Registry,
-    model: &Model,
-    provider: &Provider,
-    admission: Admission,
+    admitted: Admitted<'_>,
     states: &[LimitState],
 ) -> Grant {
-    let mut answer_headers = vec![header(wire::MODEL, model.name.as_str()), header(wire::REGION, &provider.region)];
-    answer_headers.extend(limits::fields(states).into_iter().map(|field| header(field.name, &field.value)));
+    let Admitted { model, target, admission, .. } = admitted;
     Grant {
-        model: model.name.to_string(),
-        provider: provider.name.clone(),
-        region: provider.region.clone(),
-        upstream_path: provider.upstream_path.clone(),
+        model: model.to_string(),
+        provider: target.provider.to_owned(),
+        region: target.region.to_owned(),
+        upstream_path: target.upstream_path.to_owned(),
         dialect: Dialect::OpenaiChat.into(),
         stream: admission.stream,
         hide_usage: admission.hide_usage,
         reserved: Some(admission.reserved),
         edits: Some(admission.edits),
-        settle_at_once: states.iter().any(|state| is_short(state, &admission.reserved)),
-        answer_headers,
+        settle_at_once: states.iter().any(|state| limits::is_short(state, &admission.reserved)),
+        answer_headers: answer_headers(model.as_str(), target.region, &limits::told(states)),
         ..grant(arrival, caller.identity, caller.tenant, registry)
     }
 }
 
-/// Whether the next request may be waiting for what this one gives back.
-fn is_short(state: &LimitState, reserved: &gate::Cost) -> bool {
-    match state.refill {
-        Refill::InFlight => state.left <= (state.amount / 8).max(4),
-        Refill::Window(_) => state.left < amount_of(reserved, state.counts),
-        Refill::Rate(_) => false,
-    }
+/// The allowance of chat requests whose bodies the module admits: nothing is reserved, and no model decided.
+pub(super) fn head(arrival: &Arrival<'_>, caller: &Caller<'_>, offered: &Offered<'_>, epoch: u64) -> Allow {
+    let grant = Grant {
+        dialect: Dialect::OpenaiChat.into(),
+        lifetime_ms: HEAD_LIFETIME_MS,
+        epoch,
+        hold_ms: hold_ms(arrival, caller),
+        terms: Some(offered.terms()),
+        scope_set: scope_set(caller.tenant, caller.identity),
+        ..grant(arrival, caller.identity, caller.tenant, offered.registry)
+    };
+    Allow { grant, cluster: String::new(), credential: None, facts: Facts::default(), reservation: None }
 }
 
-/// The allowance of a data endpoint: the service answers it, nothing is reserved and nothing metered.
-pub(super) fn data(arrival: &Arrival<'_>, identity: &Identity, tenant: &Tenant, registry: &Registry) -> Allow {
-    let edits = gate::BodyEdits { body_bytes: arrival.body.len() as u64, edits: Vec::new() };
+/// How long a worker may use the grant for requests alike: never longer than the credential is good for, and not at all
+/// where it is good on one connection only, which workers do not tell from another.
+fn hold_ms(arrival: &Arrival<'_>, caller: &Caller<'_>) -> u32 {
+    let plan = &caller.tenant.plan;
+    if plan.audit == Audit::Strict || caller.identity.bound {
+        return 0;
+    }
+    let good_for = caller.identity.expires_at.duration_since(arrival.now);
+    let held = plan.grant_ttl.min(Duration::try_from(good_for).unwrap_or_default());
+    u32::try_from(held.as_millis()).unwrap_or(u32::MAX)
+}
+
+/// Equal for two callers exactly where their requests count in the same counters, whatever the model. The principal,
+/// which may hold any visible character, comes last.
+pub(super) fn scope_set(tenant: &Tenant, identity: &Identity) -> String {
+    let counts = |scope| tenant.plan.limits.iter().any(|limit| limit.scope == scope);
+    let key = identity.key_id.as_ref().filter(|_| counts(Scope::Key) || !identity.limits.is_empty());
+    let by_principal = counts(Scope::Principal) || (counts(Scope::Key) && identity.key_id.is_none());
+    let mut set = format!("tenant={}", tenant.name);
+    for (what, value) in [(";key=", key), (";principal=", Some(&identity.principal).filter(|_| by_principal))] {
+        if let Some(value) = value {
+            set.push_str(what);
+            set.push_str(value);
+        }
+    }
+    set
+}
+
+/// The allowance of a data endpoint: the service answers it, nothing is reserved, nothing metered and nothing held.
+pub(super) fn data(
+    arrival: &Arrival<'_>,
+    identity: &Identity,
+    tenant: &Tenant,
+    registry: &Registry,
+    announced: Option<u64>,
+    room: Room,
+) -> Allow {
+    let (body_bytes, epoch) = match room {
+        Room::Whole => (arrival.body.len() as u64, 0),
+        Room::Head { epoch } => (announced.unwrap_or(0), epoch),
+    };
+    let edits = gate::BodyEdits { body_bytes, edits: Vec::new() };
     let models = visible_models(tenant, &identity.permits).map(ToOwned::to_owned).collect();
-    let grant = Grant { data_endpoint: true, models, edits: Some(edits), ..grant(arrival, identity, tenant, registry) };
+    let grant = grant(arrival, identity, tenant, registry);
     Allow {
-        grant,
+        grant: Grant { data_endpoint: true, models, edits: Some(edits), epoch, ..grant },
         cluster: wire::SERVICE_CLUSTER.to_owned(),
         credential: None,
         facts: Facts::default(),
@@ -89,8 +136,4 @@ fn visible_models<'a>(tenant: &'a Tenant, permits: &'a Permits) -> impl Iterator
         .iter()
         .filter(|model| permits.models.as_ref().is_none_or(|permitted| permitted.contains(*model)))
         .map(gateway_core::name::ModelName::as_str)
-}
-
-fn header(name: &str, value: &str) -> Header {
-    Header { name: name.to_owned(), value: value.to_owned() }
 }

@@ -1,151 +1,129 @@
-//! Limits told to clients: RateLimit header fields (draft-ietf-httpapi-ratelimit-headers-10), OpenAI's
-//! `x-ratelimit-*`, and `Retry-After` (RFC 9110 §10.2.3).
+//! The ledger's limits as answers tell them, and the denial of a request that one of them refused.
+//!
+//! Says where limits stand and never counts.
 
 use std::time::Duration;
 
 use gateway_core::denial::{Code, Denial};
+use gateway_core::gate;
+use gateway_core::limits::{Field, fields, seconds, unit};
 
 use super::Stop;
-use crate::ledger::{LimitState, Refused, RefusedBy};
+use crate::ledger::{LimitState, Refused, RefusedBy, amount_of};
 use crate::registry::{Counts, Refill, Window};
 
-/// One header of an answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Field {
-    /// Lower-case name.
-    pub name: &'static str,
-    /// Value, visible ASCII and blanks.
-    pub value: String,
-}
-
-impl Field {
-    /// A header.
-    #[must_use]
-    pub fn new(name: &'static str, value: impl Into<String>) -> Self {
-        Self { name, value: value.into() }
-    }
-}
-
-/// The fields that tell how much of each limit is left.
+/// Where limits stand, as the Gate says it.
 #[must_use]
-pub fn fields(states: &[LimitState]) -> Vec<Field> {
-    if states.is_empty() {
-        return Vec::new();
-    }
-    let policy = joined(states, |s| {
-        let window = window_seconds(&s.refill).map_or_else(String::new, |seconds| format!(";w={seconds}"));
-        format!("\"{}\";q={}{window};qu=\"{}\"", s.name, whole(s.amount), quota_unit(s))
-    });
-    let left = joined(states, |s| {
-        let time = if s.refill == Refill::InFlight { String::new() } else { format!(";t={}", seconds(s.reset_after)) };
-        format!("\"{}\";r={}{time}", s.name, whole(s.left))
-    });
-    let mut fields = vec![Field::new("ratelimit-policy", policy), Field::new("ratelimit", left)];
-    fields.extend(openai(
-        states,
-        Counts::Requests,
-        ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"],
-    ));
-    fields.extend(openai(
-        states,
-        Counts::Tokens,
-        ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"],
-    ));
-    fields
+pub(crate) fn told(states: &[LimitState]) -> Vec<gate::LimitState> {
+    states.iter().map(state).collect()
 }
 
-/// The denial of a request that a limit refused.
-pub(super) fn refusal(refused: &Refused) -> Stop {
+/// The denial of a request that a limit refused, and the headers that go with it.
+pub(crate) fn refusal(refused: &Refused) -> Stop {
     let limit = &refused.limit;
-    let (code, wait) = match refused.kind {
-        RefusedBy::Budget => (Code::InsufficientQuota, refused.retry_after),
-        RefusedBy::Rate => (Code::RateLimited, refused.retry_after),
-        RefusedBy::InFlight => (Code::ConcurrencyLimited, refused.retry_after),
+    let code = match refused.kind {
+        RefusedBy::Budget => Code::InsufficientQuota,
+        RefusedBy::Rate => Code::RateLimited,
+        RefusedBy::InFlight => Code::ConcurrencyLimited,
     };
     let denial = Denial::new(code).detail(format!(
         "Limit `{}` allows {} {}, {} are left.",
         limit.name,
         limit.amount,
-        unit(limit.counts),
+        unit(counts(limit.counts)),
         refused.left
     ));
-    let mut headers = fields(&refused.states);
-    headers.extend(wait.map(|wait| Field::new("retry-after", seconds(wait).max(1).to_string())));
+    let mut headers = fields(&told(&refused.states));
+    let wait = refused.retry_after.map(|wait| seconds(milliseconds(wait)).max(1).to_string());
+    headers.extend(wait.map(|wait| Field::new("retry-after", wait)));
     headers.push(Field::new("x-bulkhead-limit", limit.name.clone()));
     Stop { denial, headers }
 }
 
-fn joined(states: &[LimitState], item: impl Fn(&LimitState) -> String) -> String {
-    states.iter().map(item).collect::<Vec<_>>().join(", ")
+/// Whether the next request may be waiting for what a request that took this gives back.
+pub(crate) fn is_short(state: &LimitState, taken: &gate::Cost) -> bool {
+    match state.refill {
+        Refill::InFlight => state.left <= (state.amount / 8).max(4),
+        Refill::Window(_) => state.left < amount_of(taken, state.counts),
+        Refill::Rate(_) => false,
+    }
 }
 
-/// OpenAI's three headers of the tightest limit that counts this over time. Requests in flight are none: what is left of
-/// them says nothing about how many may follow.
-fn openai(states: &[LimitState], counts: Counts, names: [&'static str; 3]) -> Vec<Field> {
-    let over_time = states.iter().filter(|state| state.counts == counts && state.refill != Refill::InFlight);
-    let Some(tightest) = over_time.min_by_key(|state| state.left) else { return Vec::new() };
-    let values =
-        [tightest.amount.to_string(), tightest.left.to_string(), format!("{}s", seconds(tightest.reset_after))];
-    names.into_iter().zip(values).map(|(name, value)| Field { name, value }).collect()
+fn state(state: &LimitState) -> gate::LimitState {
+    let (refill, window_seconds) = match state.refill {
+        Refill::Window(window) => (gate::Refill::Window, window_seconds(window)),
+        Refill::Rate(period) => (gate::Refill::Rate, seconds(milliseconds(period))),
+        Refill::InFlight => (gate::Refill::InFlight, 0),
+    };
+    gate::LimitState {
+        name: state.name.clone(),
+        counts: counts(state.counts).into(),
+        refill: refill.into(),
+        window_seconds,
+        amount: state.amount,
+        left: state.left,
+        reset_after_ms: milliseconds(state.reset_after),
+    }
 }
 
-const fn unit(counts: Counts) -> &'static str {
+const fn counts(counts: Counts) -> gate::Counts {
     match counts {
-        Counts::GpuMs => "gpu-milliseconds",
-        Counts::Tokens => "tokens",
-        Counts::MicroUsd => "micro-usd",
-        Counts::Requests => "requests",
+        Counts::GpuMs => gate::Counts::GpuMs,
+        Counts::Tokens => gate::Counts::Tokens,
+        Counts::MicroUsd => gate::Counts::MicroUsd,
+        Counts::Requests => gate::Counts::Requests,
     }
 }
 
-/// The draft's own unit where it has one (section 8.2), ours beside.
-fn quota_unit(state: &LimitState) -> &'static str {
-    if state.refill == Refill::InFlight { "concurrent-requests" } else { unit(state.counts) }
-}
-
-/// An Integer of structured fields has fifteen digits (RFC 9651 §3.3.1).
-fn whole(amount: u64) -> u64 {
-    amount.min(999_999_999_999_999)
-}
-
-fn window_seconds(refill: &Refill) -> Option<u64> {
-    match refill {
-        Refill::Window(Window::Minute) => Some(60),
-        Refill::Window(Window::Hour) => Some(3600),
-        Refill::Window(Window::Day) => Some(86_400),
-        Refill::Window(Window::Month) | Refill::InFlight => None,
-        Refill::Rate(period) => Some(seconds(*period)),
+/// 0 where it varies.
+const fn window_seconds(window: Window) -> u64 {
+    match window {
+        Window::Minute => 60,
+        Window::Hour => 3600,
+        Window::Day => 86_400,
+        Window::Month => 0,
     }
 }
 
-/// Whole seconds, rounded up: a client that waits this long is not refused for being early.
-fn seconds(duration: Duration) -> u64 {
-    duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0))
+/// Rounded up: nobody is told to come back too early.
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn state(name: &str, counts: Counts, refill: Refill, left: u64) -> LimitState {
-        LimitState { name: name.into(), counts, refill, amount: u64::MAX, left, reset_after: Duration::from_millis(1) }
-    }
-
     #[test]
-    fn requests_in_flight_are_no_rate_of_requests() {
-        let in_flight = state("in-flight", Counts::Requests, Refill::InFlight, 1);
-        let told = fields(std::slice::from_ref(&in_flight));
-        let shown: Vec<_> = told.iter().map(|field| (field.name, field.value.as_str())).collect();
-        let policy = r#""in-flight";q=999999999999999;qu="concurrent-requests""#;
-        assert_eq!(shown, [("ratelimit-policy", policy), ("ratelimit", r#""in-flight";r=1"#)]);
-
-        let rate = state("per-minute", Counts::Requests, Refill::Rate(Duration::from_secs(60)), 7);
-        let told = fields(&[in_flight, rate]);
-        let remaining = told.iter().find(|field| field.name == "x-ratelimit-remaining-requests");
-        assert_eq!(
-            remaining.map(|field| field.value.as_str()),
-            Some("7"),
-            "the tightest over time, not the one in flight"
-        );
+    fn limits_are_told_with_their_windows_and_rounded_up() {
+        let state = |refill| LimitState {
+            name: "l".into(),
+            counts: Counts::MicroUsd,
+            refill,
+            amount: 9,
+            left: 3,
+            reset_after: Duration::from_nanos(1_000_001),
+        };
+        let refills = [
+            (Refill::Window(Window::Minute), gate::Refill::Window, 60),
+            (Refill::Window(Window::Hour), gate::Refill::Window, 3600),
+            (Refill::Window(Window::Day), gate::Refill::Window, 86_400),
+            (Refill::Window(Window::Month), gate::Refill::Window, 0),
+            (Refill::Rate(Duration::from_millis(1500)), gate::Refill::Rate, 2),
+            (Refill::InFlight, gate::Refill::InFlight, 0),
+        ];
+        for (refill, want, window_seconds) in refills {
+            let told = told(&[state(refill)]);
+            let want = gate::LimitState {
+                name: "l".into(),
+                counts: gate::Counts::MicroUsd.into(),
+                refill: want.into(),
+                window_seconds,
+                amount: 9,
+                left: 3,
+                reset_after_ms: 2,
+            };
+            assert_eq!(told, [want]);
+        }
     }
 }

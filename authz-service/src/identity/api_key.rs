@@ -79,6 +79,8 @@ pub struct KeyIdentity {
     pub permits: Permits,
     /// Its own limits.
     pub limits: Vec<Limit>,
+    /// Not valid from this instant on: its resource's, or the greatest age.
+    pub expires_at: Timestamp,
 }
 
 impl NewKey {
@@ -202,6 +204,28 @@ pub fn check(
     if !bool::from(genuine) || record.id != parsed.id {
         return Err(CredentialError::invalid("api key: wrong secret"));
     }
+    let terms = in_force(record, terms, now)?;
+    Ok(KeyIdentity {
+        id: record.id.clone(),
+        tenant: record.tenant.clone(),
+        permits: terms.permits.clone(),
+        limits: terms.limits.clone(),
+        expires_at: record
+            .created_at
+            .checked_add(MAX_AGE)
+            .map_or(terms.expires_at, |oldest| oldest.min(terms.expires_at)),
+    })
+}
+
+/// Whether a key that was proved holds at `now`: by what the store (`record`) and the resources (`terms`) say.
+///
+/// # Errors
+/// [`CredentialError`]: revoked, expired, without a resource, or another tenant's.
+pub fn in_force<'a>(
+    record: &KeyRecord,
+    terms: Option<&'a KeyTerms>,
+    now: Timestamp,
+) -> Result<&'a KeyTerms, CredentialError> {
     if record.revoked_at.is_some() {
         return Err(CredentialError::invalid("api key: revoked"));
     }
@@ -212,12 +236,7 @@ pub fn check(
     if now >= terms.expires_at || now.duration_since(record.created_at) > MAX_AGE {
         return Err(CredentialError::invalid("api key: expired"));
     }
-    Ok(KeyIdentity {
-        id: record.id.clone(),
-        tenant: record.tenant.clone(),
-        permits: terms.permits.clone(),
-        limits: terms.limits.clone(),
-    })
+    Ok(terms)
 }
 
 #[cfg(test)]

@@ -38,8 +38,19 @@ pub fn check_issuer(url: &str) -> Result<bool, UrlError> {
     endpoint::Endpoint::metadata(url).map(|at| at.secure)
 }
 
-/// Told of each reading of an issuer, whether it succeeded.
-pub type Observe = Arc<dyn Fn(bool) + Send + Sync>;
+/// How a reading of an issuer's keys ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// The last ones stay.
+    Failed,
+    /// Every key that was there still is.
+    Good,
+    /// A key that was there is not any more: what it verified proves nothing.
+    Dropped,
+}
+
+/// Told of each reading of an issuer, by its URL, once decisions see what it brought.
+pub type Observe = Arc<dyn Fn(&str, Reading) + Send + Sync>;
 
 /// The published keys of every issuer in force.
 pub struct KeyRing {

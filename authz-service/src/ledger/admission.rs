@@ -54,11 +54,8 @@ impl Ledger {
 
         let mut state = self.lock();
         if !state.entries.contains_key(&id) {
-            if let Some((limit, verdict)) = state.counters.binding(now, &bound, &reserved) {
-                let states = state.counters.states(now, &bound);
-                drop(state);
-                let (kind, left, retry_after) = (verdict.kind, verdict.left, verdict.wait);
-                return Err(Refused { limit: limit.clone(), left, retry_after, kind, states });
+            if let Some(refused) = state.counters.refused(now, &bound, &reserved) {
+                return Err(refused);
             }
             state.counters.replace(now, &entry.holds, &Standing::default(), &entry.stands);
             entry.order = state.presence.next();
@@ -85,14 +82,14 @@ struct Verdict {
 
 impl Subject<'_> {
     /// Every limit with the counter it counts in.
-    fn bound(&self, now: Now) -> Vec<(&Limit, Hold)> {
+    pub(super) fn bound(&self, now: Now) -> Vec<(&Limit, Hold)> {
         let plan = self.limits.iter().map(|limit| (limit, Hold::new(limit, self, false, now)));
         plan.chain(self.key_limits.iter().map(|limit| (limit, Hold::new(limit, self, true, now)))).collect()
     }
 }
 
 /// Limits over the same thing share one counter, which is taken from once.
-fn distinct(bound: &[(&Limit, Hold)]) -> Vec<Hold> {
+pub(super) fn distinct(bound: &[(&Limit, Hold)]) -> Vec<Hold> {
     let mut holds: Vec<Hold> = Vec::with_capacity(bound.len());
     for (_, hold) in bound {
         if !holds.contains(hold) {
@@ -120,14 +117,16 @@ impl Entry {
 }
 
 impl Counters {
-    fn states(&self, now: Now, bound: &[(&Limit, Hold)]) -> Vec<LimitState> {
+    pub(super) fn states(&self, now: Now, bound: &[(&Limit, Hold)]) -> Vec<LimitState> {
         bound.iter().map(|(limit, hold)| self.state(now, limit, hold)).collect()
     }
 
-    /// The limit that refuses `cost` for the longest time.
-    fn binding<'a>(&self, now: Now, bound: &[(&'a Limit, Hold)], cost: &Cost) -> Option<(&'a Limit, Verdict)> {
+    /// By the limit that refuses `cost` for the longest time.
+    pub(super) fn refused(&self, now: Now, bound: &[(&Limit, Hold)], cost: &Cost) -> Option<Refused> {
         let refusing = bound.iter().filter_map(|(limit, hold)| Some((*limit, self.refuses(now, limit, hold, cost)?)));
-        refusing.max_by(|(_, a), (_, b)| longer(a.wait, b.wait))
+        let (limit, verdict) = refusing.max_by(|(_, a), (_, b)| longer(a.wait, b.wait))?;
+        let (kind, left, retry_after) = (verdict.kind, verdict.left, verdict.wait);
+        Some(Refused { limit: limit.clone(), left, retry_after, kind, states: self.states(now, bound) })
     }
 
     fn refuses(&self, now: Now, limit: &Limit, hold: &Hold, cost: &Cost) -> Option<Verdict> {

@@ -10,6 +10,7 @@ use gateway_core::price::Terms;
 
 use super::amounts::{left, replace};
 use super::counter::{CounterKey, Hold, Refilled};
+use super::lease::{Account, Leases};
 use super::presence::Presence;
 use super::rate::Rate;
 use super::{GrantId, LimitState, Now, amount_of};
@@ -59,6 +60,7 @@ pub(super) struct State {
     /// When each entry is looked at next: exactly one row per entry.
     pub(super) due: BTreeSet<(u64, GrantId)>,
     pub(super) presence: Presence,
+    pub(super) leases: Leases,
     pub(super) swept_ms: u64,
 }
 
@@ -118,6 +120,16 @@ impl Standing {
     pub(super) fn reserved(cost: Cost) -> Self {
         let rated = Cost { requests: cost.requests, ..Cost::default() };
         Self { outstanding: cost, rated, in_flight: 1, ..Self::default() }
+    }
+
+    /// A lease: its open part is reserved, as many requests in flight; the rest is spent.
+    pub(super) fn leased(account: &Account) -> Self {
+        let (spent, open) = (account.spent(), account.open());
+        if account.expired {
+            return Self::spent(spent);
+        }
+        let rated = Cost { requests: spent.requests.saturating_add(open.requests), ..spent };
+        Self { outstanding: open, settled: spent, rated, in_flight: open.requests }
     }
 
     /// Spent.

@@ -78,18 +78,27 @@ impl At<Quantity> {
 
     /// The duration, if it is at least a millisecond and not longer than `longest` days.
     pub(super) fn duration_to(&self, longest: u64, problems: &Problems) -> Option<Duration> {
-        let millis = match self.value.millis() {
-            Ok(millis) => millis,
-            Err(error) => {
-                problems.add(self.place, error.to_string());
-                return None;
-            }
-        };
-        if (1..=longest.saturating_mul(86_400_000)).contains(&millis) {
-            return Some(Duration::from_millis(millis));
+        let duration = self.duration(problems)?;
+        if !duration.is_zero() && duration <= Duration::from_secs(longest.saturating_mul(86_400)) {
+            return Some(duration);
         }
         problems.add(self.place, format!("`{}` is out of range: more than 0, at most {longest}d", self.value));
         None
+    }
+
+    /// The duration, if it is not longer than `longest`, which is whole seconds; it may be zero.
+    pub(super) fn duration_within(&self, longest: Duration, problems: &Problems) -> Option<Duration> {
+        let duration = self.duration(problems)?;
+        if duration <= longest {
+            return Some(duration);
+        }
+        problems.add(self.place, format!("`{}` is out of range: at most {}s", self.value, longest.as_secs()));
+        None
+    }
+
+    fn duration(&self, problems: &Problems) -> Option<Duration> {
+        let millis = self.value.millis();
+        millis.map(Duration::from_millis).inspect_err(|error| problems.add(self.place, error.to_string())).ok()
     }
 
     fn checked(

@@ -59,11 +59,13 @@ impl ModelCostSpec {
 pub(super) fn compile(object: &Object<ModelCostSpec>, spec: &ModelCostSpec, problems: &Problems) -> Option<Model> {
     let mut names = spec.names(object).map(|name| model_name(name, problems));
     let name = names.next().flatten();
-    let aliases_good = names.fold(true, |good, alias| good & alias.is_some());
+    // All of them are read: each may be a problem of its own.
+    let aliases: Vec<_> = names.collect();
+    let aliases = aliases.into_iter().collect::<Option<Vec<_>>>();
     let gpu_class = spec.gpu_class.label(problems);
     let cost = cost(spec, problems);
     let since = provenance(spec, problems);
-    Some(Model { name: name.filter(|_| aliases_good)?, cost: cost?, gpu_class: gpu_class?.to_owned(), since: since? })
+    Some(Model { name: name?, aliases: aliases?, cost: cost?, gpu_class: gpu_class?.to_owned(), since: since? })
 }
 
 fn model_name(name: &At<String>, problems: &Problems) -> Option<ModelName> {

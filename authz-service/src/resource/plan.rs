@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::field::{At, Each};
 use super::problem::{Place, Problems};
 use super::quantity::Quantity;
-use crate::registry::{Counts, Limit, Plan, Refill, Reserve, Scope, Window};
+use crate::registry::{Audit, Counts, Limit, Plan, Refill, Reserve, Scope, Window};
 
 /// `Plan.spec`.
 #[derive(Debug, Deserialize)]
@@ -20,6 +20,8 @@ pub(super) struct PlanSpec {
     reserve: Option<RawReserve>,
     longest_stream: Option<At<Quantity>>,
     priority: Option<At<Quantity>>,
+    grant_ttl: Option<At<Quantity>>,
+    audit: Option<RawAudit>,
 }
 
 /// One limit of a plan or a key.
@@ -78,6 +80,13 @@ enum RawReserve {
     Estimate,
 }
 
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum RawAudit {
+    Standard,
+    Strict,
+}
+
 /// Whose limits they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Owner {
@@ -88,6 +97,8 @@ pub(super) enum Owner {
 }
 
 const LONGEST_STREAM: Duration = Duration::from_secs(600);
+const GRANT_TTL: Duration = Duration::from_secs(10);
+const LONGEST_GRANT_TTL: Duration = Duration::from_secs(60);
 
 /// Compiles a plan.
 pub(super) fn compile(name: &str, spec: &PlanSpec, problems: &Problems) -> Option<Plan> {
@@ -99,6 +110,7 @@ pub(super) fn compile(name: &str, spec: &PlanSpec, problems: &Problems) -> Optio
     let choices = or(caps.choices.as_ref(), 1, |choices| choices.count_in(1..=128, problems));
     let longest_stream = or(spec.longest_stream.as_ref(), LONGEST_STREAM, |longest| longest.duration_to(1, problems));
     let priority = or(spec.priority.as_ref(), 0, |priority| priority.count_in(0..=100, problems));
+    let grant_ttl = or(spec.grant_ttl.as_ref(), GRANT_TTL, |ttl| ttl.duration_within(LONGEST_GRANT_TTL, problems));
     Some(Plan {
         name: name.to_owned(),
         limits,
@@ -112,6 +124,11 @@ pub(super) fn compile(name: &str, spec: &PlanSpec, problems: &Problems) -> Optio
         },
         longest_stream: longest_stream?,
         priority: u8::try_from(priority?).ok()?,
+        grant_ttl: grant_ttl?,
+        audit: match spec.audit {
+            None | Some(RawAudit::Standard) => Audit::Standard,
+            Some(RawAudit::Strict) => Audit::Strict,
+        },
     })
 }
 

@@ -8,30 +8,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use envoy_types::pb::envoy::config::core::v3::{HeaderValue, HeaderValueOption};
 use envoy_types::pb::envoy::service::auth::v3::attribute_context::HttpRequest;
 use envoy_types::pb::envoy::service::auth::v3::authorization_server::Authorization;
 use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
-use envoy_types::pb::envoy::service::auth::v3::{CheckRequest, CheckResponse, DeniedHttpResponse, OkHttpResponse};
-use envoy_types::pb::envoy::r#type::v3::HttpStatus;
-use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
-use envoy_types::pb::google::rpc;
+use envoy_types::pb::envoy::service::auth::v3::{CheckRequest, CheckResponse};
+use envoy_types::pb::google::protobuf::value::Kind;
 use gateway_core::denial::{Code, Denial};
 use gateway_core::headers::{self, Head};
+use gateway_core::limits::Field;
 use gateway_core::wire;
 use tonic::{Request, Response, Status};
 
-use super::Service;
 use super::metrics::Decided;
 use super::service::grant_id;
-use crate::decide::{Allow, Arrival, Decision, Deny, Field};
+use super::wording::{carried, header, passed, refused, text};
+use super::{Service, last_hop};
+use crate::decide::{Allow, Arrival, Decision, Deny};
 use crate::ledger::GrantId;
-use crate::registry::CredentialHeader;
 use crate::throttle::Source;
-
-/// gRPC codes of the answers.
-const OK: i32 = 0;
-const PERMISSION_DENIED: i32 = 7;
 
 /// The ext_authz service.
 pub(super) struct Check(pub(super) Arc<Service>);
@@ -46,27 +40,48 @@ impl Authorization for Check {
         let source = metadata.get(wire::SOURCE).and_then(|address| Source::parse(address.to_str().ok()?));
         let (peer, request) = message.attributes.map(|all| (all.source, all.request)).unwrap_or_default();
         let (peer, http) = (peer.unwrap_or_default(), request.and_then(|r| r.http).unwrap_or_default());
-        let answer = answer(service, &http, &peer.certificate, proxy, source).await;
+        let from = From { certificate: &peer.certificate, proxy, source };
+        let room = metadata.get(wire::ROOM).map(|room| room.to_str().unwrap_or_default());
+        let answer = match room {
+            None => answer(service, &http, &from, Body::Here).await,
+            Some(wire::ROOM_INLINE) => answer(service, &http, &from, Body::Later).await,
+            Some(wire::ROOM_LAST_HOP) => last_hop::answer(service, &http),
+            Some(_) => {
+                tracing::error!(metadata = wire::ROOM, "a proxy asks for a room that there is none of");
+                refused(&Denial::new(Code::Internal), &[], "", None)
+            }
+        };
         let (decided, code) = word(&answer);
-        service.metrics().decided(decided, code, started.elapsed());
+        // A request that passes its last hop has been counted.
+        if room != Some(wire::ROOM_LAST_HOP) || matches!(decided, Decided::Deny) {
+            service.metrics().decided(decided, code, started.elapsed());
+        }
         Ok(Response::new(answer))
     }
 }
 
-async fn answer(
-    service: &Arc<Service>,
-    http: &HttpRequest,
-    certificate: &str,
-    proxy: &str,
+/// Where the body is while its head is decided.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Body {
+    /// In the call.
+    Here,
+    /// Still to come, and the module's to admit (profile `inline`).
+    Later,
+}
+
+/// Where a request comes from, as its proxy says.
+struct From<'a> {
+    /// The client's certificate (PEM, URL-encoded); empty without one.
+    certificate: &'a str,
+    /// The proxy itself.
+    proxy: &'a str,
+    /// The client's address; none where the proxy does not say.
     source: Option<Source>,
-) -> CheckResponse {
-    let headers: Vec<(&str, &[u8])> = http
-        .header_map
-        .iter()
-        .flat_map(|map| &map.headers)
-        .filter(|header| !header.key.starts_with(':'))
-        .map(|header| (header.key.as_str(), header.raw_value.as_slice()))
-        .collect();
+}
+
+async fn answer(service: &Arc<Service>, http: &HttpRequest, from: &From<'_>, body: Body) -> CheckResponse {
+    let From { certificate, proxy, source } = *from;
+    let headers = fields(http);
     let request_id = value(&headers, wire::REQUEST_ID);
     if proxy.is_empty() {
         tracing::error!(
@@ -88,10 +103,15 @@ async fn answer(
     let Ok(grant_id) = grant_id(now) else {
         return refused(&Denial::new(Code::Internal), &[], request_id, None);
     };
-    let body: &[u8] = if http.raw_body.is_empty() { http.body.as_bytes() } else { &http.raw_body };
-    let arrival = Arrival { head, body, request_id, proxy, certificate, now, grant_id };
-    match service.decide(&arrival) {
-        Decision::Allow(allow) => allowed(service, &arrival, *allow).await,
+    let bytes: &[u8] = if http.raw_body.is_empty() { http.body.as_bytes() } else { &http.raw_body };
+    let bytes = if body == Body::Here { bytes } else { &[] };
+    let arrival = Arrival { head, body: bytes, request_id, proxy, certificate, now, grant_id };
+    let decision = match body {
+        Body::Here => service.decide(&arrival),
+        Body::Later => service.decide_head(&arrival),
+    };
+    match decision {
+        Decision::Allow(allow) => allowed(service, &arrival, *allow, body).await,
         Decision::Deny(deny) => {
             service.count_failure(source, &deny);
             denied(service, &arrival, *deny).await
@@ -99,8 +119,17 @@ async fn answer(
     }
 }
 
-async fn allowed(service: &Arc<Service>, arrival: &Arrival<'_>, allow: Allow) -> CheckResponse {
+async fn allowed(service: &Arc<Service>, arrival: &Arrival<'_>, mut allow: Allow, body: Body) -> CheckResponse {
     let undo = UndoOnDrop { service, id: allow.reservation.is_some().then_some(arrival.grant_id) };
+    if body == Body::Later {
+        allow.grant = service.with_handle(allow.grant);
+    }
+    let grant = service.sign(&allow.grant);
+    if grant.len() > wire::MAX_GRANT_BYTES {
+        tracing::error!(tenant = allow.grant.tenant, bytes = grant.len(), "a grant is larger than the module reads");
+        let denial = Denial::new(Code::Internal).detail("The tenant has too many models for one grant.");
+        return denied(service, arrival, Deny { denial, headers: Vec::new(), facts: allow.facts }).await;
+    }
     if service.record_allow(arrival, &allow).await.is_err() {
         drop(undo);
         return refused(
@@ -110,15 +139,20 @@ async fn allowed(service: &Arc<Service>, arrival: &Arrival<'_>, allow: Allow) ->
             None,
         );
     }
-    let response = granted(service, arrival, &allow);
+    let response = granted(arrival, &allow, &grant, body);
     undo.keep();
     response
 }
 
-fn granted(service: &Service, arrival: &Arrival<'_>, allow: &Allow) -> CheckResponse {
+fn granted(arrival: &Arrival<'_>, allow: &Allow, grant: &str, body: Body) -> CheckResponse {
     let tenant = allow.grant.tenant.as_str();
-    let mut set = vec![header(wire::CLAIM_HEADER, tenant), header(wire::ROUTE, &allow.cluster)];
-    let mut written = BTreeSet::from([wire::CLAIM_HEADER, wire::ROUTE]);
+    let mut set = vec![header(wire::CLAIM_HEADER, tenant)];
+    let mut written = BTreeSet::from([wire::CLAIM_HEADER]);
+    // Where the body is still to come, the module knows the route once it has read it.
+    if body == Body::Here {
+        written.insert(wire::ROUTE);
+        set.push(header(wire::ROUTE, &allow.cluster));
+    }
     if let Some((carrier, secret)) = &allow.credential {
         let (name, value) = carried(*carrier, secret.expose());
         written.insert(name);
@@ -126,23 +160,13 @@ fn granted(service: &Service, arrival: &Arrival<'_>, allow: &Allow) -> CheckResp
     }
     let names: BTreeSet<&str> = arrival.head.headers.iter().map(|(name, _)| *name).collect();
     let remove = names.into_iter().filter(|name| headers::remove_upstream(name) && !written.contains(name));
-    let ok = OkHttpResponse {
-        headers: set,
-        headers_to_remove: remove.map(ToOwned::to_owned).collect(),
-        ..OkHttpResponse::default()
-    };
-    let grant = service.sign(&allow.grant);
     let words = BTreeMap::from([
         (wire::DECISION, wire::DECISION_ALLOW),
-        (wire::GRANT, grant.as_str()),
+        (wire::GRANT, grant),
         (wire::LOG_TENANT, tenant),
         (wire::LOG_MODEL, allow.grant.model.as_str()),
     ]);
-    CheckResponse {
-        status: Some(rpc::Status { code: OK, ..rpc::Status::default() }),
-        dynamic_metadata: Some(metadata(words)),
-        http_response: Some(HttpResponse::OkResponse(ok)),
-    }
+    passed(set, remove.map(ToOwned::to_owned).collect(), words)
 }
 
 async fn denied(service: &Arc<Service>, arrival: &Arrival<'_>, deny: Deny) -> CheckResponse {
@@ -164,25 +188,6 @@ fn throttled(wait: Duration, request_id: &str) -> CheckResponse {
         fields.fields.insert(wire::DENIAL.to_owned(), text(request_id));
     }
     response
-}
-
-/// A refusal on the wire. Status at least 400 and a body, always; without `DENIAL` the module reports it to the audit.
-fn refused(denial: &Denial, fields: &[Field], request_id: &str, tenant: Option<&str>) -> CheckResponse {
-    let row = denial.code.row();
-    let mut headers = vec![header("content-type", "application/json"), header("cache-control", "no-store")];
-    headers.extend(fields.iter().map(|field| header(field.name, &field.value)));
-    let body = String::from_utf8(denial.body(request_id, tenant.is_some())).unwrap_or_default();
-    let words = BTreeMap::from([
-        (wire::DECISION, wire::DECISION_DENY),
-        (wire::LOG_TENANT, tenant.unwrap_or_default()),
-        (wire::LOG_CODE, row.code),
-    ]);
-    let status = Some(HttpStatus { code: i32::from(row.status) });
-    CheckResponse {
-        status: Some(rpc::Status { code: PERMISSION_DENIED, ..rpc::Status::default() }),
-        dynamic_metadata: Some(metadata(words)),
-        http_response: Some(HttpResponse::DeniedResponse(DeniedHttpResponse { status, headers, body })),
-    }
 }
 
 /// An answer as metrics count it.
@@ -218,13 +223,14 @@ impl Drop for UndoOnDrop<'_> {
     }
 }
 
-fn carried(carrier: CredentialHeader, secret: &[u8]) -> (&'static str, String) {
-    let secret = String::from_utf8_lossy(secret);
-    match carrier {
-        CredentialHeader::Bearer => ("authorization", format!("Bearer {secret}")),
-        CredentialHeader::XApiKey => ("x-api-key", secret.into_owned()),
-        CredentialHeader::XGoogApiKey => ("x-goog-api-key", secret.into_owned()),
-    }
+/// The request's headers without its pseudo-headers, each occurrence by itself.
+pub(super) fn fields(http: &HttpRequest) -> Vec<(&str, &[u8])> {
+    http.header_map
+        .iter()
+        .flat_map(|map| &map.headers)
+        .filter(|header| !header.key.starts_with(':'))
+        .map(|header| (header.key.as_str(), header.raw_value.as_slice()))
+        .collect()
 }
 
 fn value<'a>(headers: &[(&str, &'a [u8])], wanted: &str) -> &'a str {
@@ -232,16 +238,5 @@ fn value<'a>(headers: &[(&str, &'a [u8])], wanted: &str) -> &'a str {
     found.and_then(|value| std::str::from_utf8(value).ok()).unwrap_or_default()
 }
 
-/// A header that replaces what was there: `append` is never set (`mesh.md` §0.2 fact 3).
-fn header(name: &str, value: &str) -> HeaderValueOption {
-    let header = HeaderValue { key: name.to_owned(), value: value.to_owned(), ..HeaderValue::default() };
-    HeaderValueOption { header: Some(header), ..HeaderValueOption::default() }
-}
-
-fn metadata(words: BTreeMap<&str, &str>) -> Struct {
-    Struct { fields: words.into_iter().map(|(key, word)| (key.to_owned(), text(word))).collect() }
-}
-
-fn text(word: &str) -> Value {
-    Value { kind: Some(Kind::StringValue(word.to_owned())) }
-}
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@
 
 mod issuers;
 mod running;
+mod signing;
 mod sources;
 mod start;
 
@@ -14,14 +15,14 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use gateway_core::denial::{Code, Denial};
-use gateway_core::gate::{Grant, SignedGrant};
 use gateway_core::name::TenantName;
 use gateway_core::price::PricesError;
 use gateway_core::wire;
-use prost::Message as _;
 
 use self::start::{first_set, key_record, own_key, terms_of};
 use super::metrics::{Metrics, Phase, Readiness};
+use super::revocations::Revocations;
+use super::watch;
 use crate::cli::ServeOptions;
 use crate::decide::{self, Allow, Arrival, Decision, Deny, Grounds};
 use crate::identity::api_key::KeyRecord;
@@ -75,10 +76,11 @@ pub(super) type OwnKeys = HashMap<(TenantName, String), OwnKey>;
 
 /// Everything that listeners share.
 pub struct Service {
-    registry: ArcSwap<Registry>,
+    registry: Arc<ArcSwap<Registry>>,
     pub(super) keys: ArcSwap<HashMap<String, KeyRecord>>,
     pub(super) own_keys: ArcSwap<OwnKeys>,
     pub(super) ledger: Ledger,
+    pub(super) revocations: Arc<Revocations>,
     pub(super) store: Store,
     pub(super) kek: Kek,
     grant_key: GrantKey,
@@ -104,23 +106,26 @@ impl Service {
         let (store, restored) = Store::open_with(&options.state, StoreOptions { observe, ..StoreOptions::default() })?;
         let loaded = first_set(options, &restored, &metrics)?;
         let reader = Arc::new(store.reader()?);
-        let observed = Arc::clone(&metrics);
-        let published = KeyRing::new(Arc::new(move |ok| observed.issuer_read(ok)))?;
         let grant_key = GrantKey::derive(&kek, restored.salt.expose());
         let ledger = Ledger::default();
         let terms =
             |reservation: Reservation| terms_of(&loaded.registry, &reservation).map(|terms| (reservation, terms));
         let outstanding = restored.outstanding.into_iter().map(terms).collect::<Result<Vec<_>, _>>()?;
         ledger.restore(now(), &restored.windows, outstanding)?;
+        ledger.restore_leases(now(), restored.leases);
         let first = Command::KeepSources {
             version: loaded.registry.version.clone(),
             bytes: loaded.sources.to_bytes().map_err(StartError::Sources)?,
         };
+        let registry = Arc::new(ArcSwap::from_pointee(loaded.registry));
+        let revocations = Arc::new(Revocations::new(restored.epoch));
+        let published = issuers::ring(&metrics, &registry, &revocations)?;
         let service = Self {
-            registry: ArcSwap::from_pointee(loaded.registry),
+            registry,
             keys: ArcSwap::from_pointee(restored.keys.iter().filter_map(key_record).collect()),
             own_keys: ArcSwap::from_pointee(restored.vault.into_iter().filter_map(own_key).collect()),
             ledger,
+            revocations,
             store,
             kek,
             grant_key,
@@ -158,23 +163,36 @@ impl Service {
 
     /// Decides one request; see [`decide::decide`].
     pub(super) fn decide(&self, arrival: &Arrival<'_>) -> Decision {
+        self.on_grounds(|grounds| decide::decide(grounds, arrival))
+    }
+
+    /// Decides the head of one request; see [`decide::decide_head`].
+    pub(super) fn decide_head(&self, arrival: &Arrival<'_>) -> Decision {
+        // First of all: a change that comes in between is not seen, and its revocation voids the grant.
+        let epoch = self.revocations.epoch();
+        self.on_grounds(|grounds| decide::decide_head(grounds, arrival, epoch))
+    }
+
+    /// What is decided on what stands now.
+    pub(super) fn on_grounds<T>(&self, decide: impl FnOnce(&Grounds<'_>) -> T) -> T {
         let (registry, keys) = (self.registry(), self.keys.load());
-        let grounds = Grounds {
+        decide(&Grounds {
             registry: &registry,
             keys: &keys,
             published: &self.published,
             vault: self,
             ledger: &self.ledger,
             claim_header: wire::CLAIM_HEADER,
-        };
-        decide::decide(&grounds, arrival)
+        })
     }
 
-    /// Makes an allowance durable: its audit record and its reservation, in one commit.
+    /// Makes an allowance durable: its audit record and its reservation, in one commit. Where the module admits, it is
+    /// the record of a grant; each request under it has its own.
     pub(super) async fn record_allow(&self, arrival: &Arrival<'_>, allow: &Allow) -> Result<(), WriteError> {
+        let head = allow.grant.terms.is_some();
         let record = AuditRecord {
-            decision: store::Decision::Allow,
-            grant_id: allow.reservation.is_some().then_some(arrival.grant_id),
+            decision: if head { store::Decision::Grant } else { store::Decision::Allow },
+            grant_id: (head || allow.reservation.is_some()).then_some(arrival.grant_id),
             reserved: allow.reservation.is_some().then_some(allow.facts.reserved),
             ..self.record(arrival, &allow.facts)
         };
@@ -244,35 +262,17 @@ impl Service {
         }
     }
 
-    /// A grant as it travels: signed.
-    pub(super) fn sign(&self, grant: &Grant) -> String {
-        let bytes = grant.encode_to_vec();
-        let mac = self.grant_key.sign(&bytes).to_vec();
-        wire::encode_grant(&SignedGrant { grant: bytes.into(), mac: mac.into() })
-    }
-
-    /// A grant that came back, if it is ours.
-    pub(super) fn verify(&self, text: &[u8]) -> Option<Grant> {
-        let (signed, grant) = wire::decode_grant(text).ok()?;
-        self.is_ours(&signed).then_some(grant)
-    }
-
-    /// A signed grant that came back in a settlement, if it is ours.
-    pub(super) fn verify_signed(&self, bytes: &[u8]) -> Option<Grant> {
-        let signed = SignedGrant::decode(bytes).ok().filter(|signed| self.is_ours(signed))?;
-        Grant::decode(signed.grant).ok()
-    }
-
-    fn is_ours(&self, signed: &SignedGrant) -> bool {
-        self.grant_key.verify(&signed.grant, &signed.mac)
-    }
-
     /// Reads the resources again: all of them or none. The last good set stays in force, and in the state file. Says
     /// whether anything changed.
     ///
     /// # Errors
-    /// All problems of the set that is refused.
+    /// All problems of the set that is refused; they are logged too.
     pub async fn reload(&self) -> Result<bool, Vec<Problem>> {
+        self.take_resources().await.inspect_err(|problems| self.tell_refused(problems))
+    }
+
+    /// [`Self::reload`] that leaves it to the caller to tell what was refused.
+    pub(super) async fn take_resources(&self) -> Result<bool, Vec<Problem>> {
         let _one = self.reloading.lock().await;
         let directory = self.policies.clone();
         let loaded = tokio::task::spawn_blocking(move || resource::load(&directory)).await;
@@ -281,20 +281,32 @@ impl Service {
         };
         let loaded = loaded.map_err(stopped).and_then(|loaded| loaded);
         self.metrics.reloaded(loaded.is_ok());
-        let loaded = loaded.inspect_err(|problems| {
-            let version = self.registry().version.clone();
-            tracing::error!(version, problems = lines(problems), "the policies are refused, the last good set stays");
-        })?;
+        let loaded = loaded?;
         let changed = self.registry().version != loaded.registry.version;
         let version = loaded.registry.version.clone();
         self.published.adopt(&loaded.registry);
         self.registry.store(Arc::new(loaded.registry));
         self.count_resources();
         if changed {
+            self.revocations.revoke_all();
             tracing::info!(version, "policies loaded");
             self.keep_sources(version, &loaded.sources).await;
         }
         Ok(changed)
+    }
+
+    /// Logs a set that is refused.
+    pub(super) fn tell_refused(&self, problems: &[Problem]) {
+        let version = self.registry().version.clone();
+        tracing::error!(version, problems = lines(problems), "the policies are refused, the last good set stays");
+    }
+
+    /// Where resources come from: their directory, and the credential files that it does not show.
+    pub(super) fn resource_files(&self) -> Vec<PathBuf> {
+        let registry = self.registry();
+        let named = registry.providers.iter().filter_map(|provider| provider.credential_file.as_ref());
+        let apart = named.filter(|file| !watch::sees(&self.policies, file)).cloned();
+        std::iter::once(self.policies.clone()).chain(apart).collect()
     }
 
     /// Keeps the last good set over a restart.
@@ -320,6 +332,7 @@ impl Service {
                 self.ledger.confirm(expired.id);
             }
         }
+        self.expire_leases(now).await;
         if (now.unix_ms / 1000).is_multiple_of(60) {
             self.submit(Command::Prune { now_ms: now.unix_ms });
         }
@@ -353,11 +366,16 @@ pub(super) fn grant_id(now: jiff::Timestamp) -> Result<GrantId, RandomError> {
     Ok(GrantId(id))
 }
 
-fn lines(problems: &[Problem]) -> String {
+pub(super) fn lines(problems: &[Problem]) -> String {
     problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 impl decide::OwnKeys for Service {
+    fn has_own_key(&self, tenant: &TenantName, provider: &str) -> bool {
+        let keys = self.own_keys.load();
+        !keys.is_empty() && keys.contains_key(&(tenant.clone(), provider.to_owned()))
+    }
+
     fn own_key(&self, tenant: &TenantName, provider: &str) -> Result<Option<Secret>, Denial> {
         let keys = self.own_keys.load();
         if keys.is_empty() {

@@ -1,12 +1,14 @@
 //! One command as SQL. Runs inside the writer's transaction and nowhere else.
 
+mod leases;
+
 use std::time::Duration;
 
 use gateway_core::gate::Cost;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::WriteError;
-use super::audit::{self, AuditRecord, Decision, cut, outcome_name};
+use super::audit::{self, AuditRecord, Decision};
 use super::command::{Command, KeyRow, Refusal, Settle, VaultRow};
 use super::integer::int;
 use super::restored::{cost, parse_holds};
@@ -26,6 +28,10 @@ pub(super) fn apply(db: &Connection, command: &Command) -> Result<(), WriteError
         Command::Spend { grant_id, charge, at_ms } => spend(db, *grant_id, charge, *at_ms),
         Command::Undo { grant_id, answered } => undo(db, *grant_id, *answered),
         Command::Reinstate { grant_id } => reinstate(db, *grant_id),
+        Command::Lend(lease) => leases::lend(db, lease),
+        Command::SettleLeased(ended) => leases::settle(db, ended),
+        Command::CloseLease { id, taken, expired, at_ms } => leases::close(db, *id, taken, *expired, *at_ms),
+        Command::SpendLease { id, at_ms } => leases::spend(db, *id, *at_ms),
         Command::Refusals { proxy, worker, refusals, lost, at_ms } => {
             refusals.iter().try_for_each(|refusal| refused(db, proxy, worker, refusal))?;
             lost.map_or(Ok(()), |(count, sequence)| lose(db, proxy, worker, count, sequence, *at_ms))
@@ -50,7 +56,8 @@ fn reserve(db: &Connection, reservation: &Reservation) -> Result<(), WriteError>
     let holds = serde_json::to_string(&reservation.holds).map_err(|error| WriteError::Failed(error.to_string()))?;
     let longest_ms = u64::try_from(reservation.longest_stream.as_millis()).unwrap_or(u64::MAX);
     let reserved = &reservation.reserved;
-    let sql = "INSERT INTO reservations VALUES (?1, 'open', ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, 0, 0, 0, ?10, ?11)";
+    let sql = "INSERT INTO reservations VALUES (?1, 'open', ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?12, ?13, ?14, ?15, ?10,
+        ?11)";
     db.prepare_cached(sql)?.execute(params![
         reservation.id.0,
         reservation.proxy,
@@ -63,6 +70,10 @@ fn reserve(db: &Connection, reservation: &Reservation) -> Result<(), WriteError>
         int(reserved.requests),
         int(reservation.input_estimate),
         holds,
+        int(reservation.charged.tokens),
+        int(reservation.charged.gpu_ms),
+        int(reservation.charged.micro_usd),
+        int(reservation.charged.requests),
     ])?;
     Ok(())
 }
@@ -73,30 +84,7 @@ fn settle(db: &Connection, settlement: &Settle) -> Result<(), WriteError> {
         return Ok(());
     }
     db.prepare_cached("DELETE FROM reservations WHERE grant_id = ?1")?.execute([id.0])?;
-    let (charge, usage) = (&settlement.charge, &settlement.usage);
-    let sql = "UPDATE audit SET decision = 'allow', settled_ms = ?2, outcome = ?3, estimated = ?4, duration_ms = ?5,
-        details = ?6, charged_tokens = ?7, charged_gpu_ms = ?8, charged_micro_usd = ?9, charged_requests = ?10,
-        input = ?11, cached_input = ?12, output = ?13, reasoning = ?14, status = ?15,
-        code = CASE ?16 WHEN '' THEN code ELSE ?16 END WHERE grant_id = ?1";
-    db.prepare_cached(sql)?.execute(params![
-        id.0,
-        int(settlement.at_ms),
-        outcome_name(settlement.outcome),
-        settlement.estimated,
-        int(settlement.duration_ms),
-        cut(&settlement.details, 256),
-        int(charge.tokens),
-        int(charge.gpu_ms),
-        int(charge.micro_usd),
-        int(charge.requests),
-        int(usage.input),
-        int(usage.cached_input),
-        int(usage.output),
-        int(usage.reasoning),
-        settlement.status,
-        cut(&settlement.denial, 64),
-    ])?;
-    Ok(())
+    audit::end(db, settlement)
 }
 
 fn spend(db: &Connection, id: GrantId, spent: &Cost, at_ms: u64) -> Result<(), WriteError> {
@@ -123,11 +111,18 @@ fn charge(db: &Connection, id: GrantId, charge: &Cost, at_ms: u64) -> Result<boo
     let kept =
         db.prepare_cached(sql)?.query_row([id.0], |row| Ok((row.get::<_, String>(0)?, cost(row, 1)?))).optional()?;
     let Some((holds, charged)) = kept else { return Ok(false) };
-    for hold in parse_holds(&holds).map_err(|error| WriteError::Failed(error.to_string()))? {
-        add_to_window(db, &hold, &charged, charge)?;
-        add_to_rate(db, &hold, &charged, charge, at_ms)?;
-    }
+    let holds = parse_holds(&holds).map_err(|error| WriteError::Failed(error.to_string()))?;
+    add(db, &holds, &charged, charge, at_ms)?;
     Ok(true)
+}
+
+/// Replaces what has been charged by another amount, in the windows and on the rates held.
+fn add(db: &Connection, holds: &[Hold], from: &Cost, to: &Cost, at_ms: u64) -> Result<(), WriteError> {
+    for hold in holds {
+        add_to_window(db, hold, from, to)?;
+        add_to_rate(db, hold, from, to, at_ms)?;
+    }
+    Ok(())
 }
 
 fn add_to_window(db: &Connection, hold: &Hold, from: &Cost, to: &Cost) -> Result<(), WriteError> {
@@ -185,7 +180,16 @@ fn refused(db: &Connection, proxy: &str, worker: &[u8; 16], refusal: &Refusal) -
         detail: refusal.details.clone(),
         ..AuditRecord::default()
     };
-    audit::report_refusal(db, &record, worker, int(refusal.sequence))
+    match &refusal.under {
+        // The module's own decision, under a grant: no other line is of this request.
+        Some(under) => {
+            let grant = AuditRecord { decision: Decision::Deny, detail: under.detail.clone(), ..(**under).clone() };
+            let AuditRecord { at_ms, request_id, code, status, proxy, .. } = record;
+            let record = AuditRecord { at_ms, request_id, code, status, proxy, ..grant };
+            audit::insert_reported(db, &record, worker, int(refusal.sequence))
+        }
+        None => audit::report_refusal(db, &record, worker, int(refusal.sequence)),
+    }
 }
 
 /// The line about lost refusals has the report's own sequence, below zero: those are not the refusals' numbers.
@@ -244,5 +248,5 @@ fn prune(db: &Connection, now_ms: u64) -> Result<(), WriteError> {
     db.prepare_cached("DELETE FROM windows WHERE end_ms < ?1")?.execute([before])?;
     let sql = "DELETE FROM reservations WHERE state <> 'open' AND (?1 - created_ms) / 2 > longest_stream_ms";
     db.prepare_cached(sql)?.execute([int(now_ms)])?;
-    Ok(())
+    leases::prune(db, now_ms)
 }

@@ -7,7 +7,10 @@ use serde::{Serialize, Serializer};
 
 use crate::ledger::GrantId;
 
-pub(super) use rows::{COLUMNS, insert, insert_reported, line, report_refusal};
+pub(super) use rows::{COLUMNS, end, insert, insert_new, insert_reported, line, report_refusal};
+
+/// Kind of credential of what a proxy says in its own name: admissions and charges of `ShouldRateLimit`.
+pub const BY_PROXY: &str = "proxy";
 
 /// What is known when it is decided. Empty text: not known, or not applicable.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -62,6 +65,8 @@ pub struct AuditRecord {
 pub enum Decision {
     /// Granted.
     Allow,
+    /// Granted for requests alike, which are admitted one by one (profile `inline`).
+    Grant,
     /// Refused by the service.
     #[default]
     Deny,
@@ -71,6 +76,8 @@ pub enum Decision {
     Admin,
     /// Granted, and never started.
     Undone,
+    /// Requests of a lease that nobody reported, together.
+    Gap,
 }
 
 /// A record as it is read back.
@@ -114,15 +121,17 @@ impl Decision {
     fn name(self) -> &'static str {
         match self {
             Self::Allow => "allow",
+            Self::Grant => "grant",
             Self::Deny => "deny",
             Self::Refused => "refused",
             Self::Admin => "admin",
             Self::Undone => "undone",
+            Self::Gap => "gap",
         }
     }
 
     fn named(name: &str) -> Self {
-        [Self::Allow, Self::Refused, Self::Admin, Self::Undone]
+        [Self::Allow, Self::Grant, Self::Refused, Self::Admin, Self::Undone, Self::Gap]
             .into_iter()
             .find(|decision| decision.name() == name)
             .unwrap_or_default()

@@ -3,7 +3,7 @@
 use gateway_core::gate::{Cost, Outcome, Usage};
 
 use super::audit::AuditRecord;
-use crate::ledger::{GrantId, Reservation};
+use crate::ledger::{GrantId, Lease, LeaseId, Reservation};
 
 /// One write.
 #[derive(Clone, Debug)]
@@ -32,6 +32,29 @@ pub enum Command {
     Reinstate {
         /// The grant.
         grant_id: GrantId,
+    },
+    /// A lease, before it is told to anybody; one that is known is left as it is.
+    Lend(Box<Lease>),
+    /// The end of a request that was admitted from a lease. Counts once: one that has its audit line is left as it is.
+    SettleLeased(Box<LeasedEnd>),
+    /// A lease from which nothing new is started: what `taken` does not hold is given back.
+    CloseLease {
+        /// Which.
+        id: LeaseId,
+        /// What its requests took; `requests` says how many.
+        taken: Cost,
+        /// It has become spend, and stays so.
+        expired: bool,
+        /// When, milliseconds since 1970.
+        at_ms: u64,
+    },
+    /// A lease's requests that nobody reported are charged as they were lent, and one audit line says how many; settlements
+    /// and its end correct both.
+    SpendLease {
+        /// Which.
+        id: LeaseId,
+        /// When, milliseconds since 1970.
+        at_ms: u64,
     },
     /// What Envoy refused by itself, as one worker reports it; repeats are told by sequence.
     Refusals {
@@ -115,6 +138,21 @@ pub struct Refusal {
     pub details: String,
     /// Code of the denial.
     pub code: String,
+    /// What the grant says that the module refused it under: then it is a decision like the service's own.
+    pub under: Option<Box<AuditRecord>>,
+}
+
+/// The end of a request that was admitted from a lease.
+#[derive(Clone, Debug)]
+pub struct LeasedEnd {
+    /// Which lease.
+    pub lease: LeaseId,
+    /// The request's audit line, with its grant id.
+    pub record: AuditRecord,
+    /// What it took of the lease.
+    pub reserved: Cost,
+    /// How it ended.
+    pub settle: Settle,
 }
 
 /// An API key as the store knows it.

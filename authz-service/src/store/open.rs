@@ -75,11 +75,13 @@ pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
         return Err(StoreError::Damaged(format!("its journal mode is `{mode}`, not `wal`")));
     }
     connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "foreign_keys", "ON")?;
+    // A step that copies a table takes the old one away from under those that refer to it.
+    connection.pragma_update(None, "foreign_keys", "OFF")?;
     // A page is often changed again before it must move from the log into the file; and the indexes stay in memory.
     connection.pragma_update(None, "wal_autocheckpoint", 8192)?;
     connection.pragma_update(None, "cache_size", -32_768)?;
     migrate(&mut connection, path)?;
+    connection.pragma_update(None, "foreign_keys", "ON")?;
     Ok(connection)
 }
 

@@ -7,8 +7,9 @@ use rusqlite::{Connection, OptionalExtension as _, Row};
 
 use super::command::{KeyRow, VaultRow};
 use super::integer::{optional, uint};
+use super::leases;
 use super::open::StoreError;
-use crate::ledger::{GrantId, Hold, Reservation, ReservationState, WindowTotal};
+use crate::ledger::{GrantId, Hold, Lease, Reservation, ReservationState, WindowTotal};
 
 /// Everything that survives a restart, as it stood at the last commit.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub struct Restored {
     pub windows: Vec<WindowTotal>,
     /// Reservations whose settlement is not durable.
     pub outstanding: Vec<Reservation>,
+    /// Leases of which something is still to come.
+    pub leases: Vec<Lease>,
     /// API keys, revoked ones too.
     pub keys: Vec<KeyRow>,
     /// The tenants' sealed provider keys.
@@ -65,6 +68,7 @@ pub(super) fn read(connection: &Connection) -> Result<Restored, StoreError> {
             Ok(WindowTotal { key: row.get(0)?, start_ms: uint(row, 1)?, end_ms: uint(row, 2)?, settled: uint(row, 3)? })
         })?,
         outstanding: outstanding(connection)?,
+        leases: leases::read_all(connection)?,
         keys: rows(connection, "SELECT id, tenant, hash, created_ms, revoked_ms FROM keys WHERE hash <> x''", |row| {
             let (id, tenant, hash) = (row.get(0)?, row.get(1)?, row.get(2)?);
             Ok(KeyRow { id, tenant, hash, created_ms: uint(row, 3)?, revoked_ms: optional(row, 4)? })

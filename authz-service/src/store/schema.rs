@@ -89,4 +89,70 @@ CREATE TABLE sources (only INTEGER PRIMARY KEY CHECK (only = 1), version TEXT NO
 CREATE INDEX audit_refused ON audit (request_id) WHERE decision = 'refused';
 CREATE INDEX audit_unsettled ON audit (request_id) WHERE settled_ms IS NULL AND worker IS NULL;
 ",
+    "
+-- Decision `grant`. SQLite changes a CHECK by copying the table; foreign keys are off while it does.
+CREATE TABLE audit_next (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    at_ms INTEGER NOT NULL,
+    request_id TEXT NOT NULL,
+    tenant TEXT NOT NULL,
+    principal TEXT NOT NULL,
+    key_id TEXT NOT NULL,
+    credential TEXT NOT NULL,
+    policy_version TEXT NOT NULL,
+    decision TEXT NOT NULL CHECK (decision IN ('allow', 'grant', 'deny', 'refused', 'admin', 'undone', 'gap')),
+    code TEXT NOT NULL,
+    status INTEGER NOT NULL,
+    method TEXT NOT NULL,
+    path TEXT NOT NULL,
+    model TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    region TEXT NOT NULL,
+    proxy TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    grant_id BLOB UNIQUE,
+    worker BLOB,
+    sequence INTEGER,
+    reserved_tokens INTEGER, reserved_gpu_ms INTEGER, reserved_micro_usd INTEGER, reserved_requests INTEGER,
+    settled_ms INTEGER,
+    outcome TEXT,
+    estimated INTEGER,
+    duration_ms INTEGER,
+    details TEXT,
+    charged_tokens INTEGER, charged_gpu_ms INTEGER, charged_micro_usd INTEGER, charged_requests INTEGER,
+    input INTEGER, cached_input INTEGER, output INTEGER, reasoning INTEGER
+) STRICT;
+INSERT INTO audit_next SELECT * FROM audit;
+DROP TABLE audit;
+ALTER TABLE audit_next RENAME TO audit;
+CREATE INDEX audit_time ON audit (at_ms);
+CREATE UNIQUE INDEX audit_report ON audit (worker, sequence) WHERE worker IS NOT NULL;
+CREATE INDEX audit_refused ON audit (request_id) WHERE decision = 'refused';
+CREATE INDEX audit_unsettled ON audit (request_id) WHERE settled_ms IS NULL AND worker IS NULL;
+",
+    "
+-- A lease in sums: lent, taken (once it is closed), ended and charged.
+CREATE TABLE leases (
+    id BLOB PRIMARY KEY CHECK (length(id) = 16),
+    expired INTEGER NOT NULL,
+    proxy TEXT NOT NULL,
+    worker BLOB NOT NULL CHECK (length(worker) = 16),
+    tenant TEXT NOT NULL,
+    scope_set TEXT NOT NULL,
+    model TEXT NOT NULL,
+    prices TEXT NOT NULL,
+    served INTEGER NOT NULL,
+    rate_tokens INTEGER NOT NULL,
+    expires_ms INTEGER NOT NULL,
+    longest_stream_ms INTEGER NOT NULL,
+    holds TEXT NOT NULL,
+    lent_tokens INTEGER NOT NULL, lent_gpu_ms INTEGER NOT NULL,
+    lent_micro_usd INTEGER NOT NULL, lent_requests INTEGER NOT NULL,
+    ended_tokens INTEGER NOT NULL, ended_gpu_ms INTEGER NOT NULL,
+    ended_micro_usd INTEGER NOT NULL, ended_requests INTEGER NOT NULL,
+    charged_tokens INTEGER NOT NULL, charged_gpu_ms INTEGER NOT NULL,
+    charged_micro_usd INTEGER NOT NULL, charged_requests INTEGER NOT NULL,
+    closed_tokens INTEGER, closed_gpu_ms INTEGER, closed_micro_usd INTEGER, closed_requests INTEGER
+) STRICT, WITHOUT ROWID;
+",
 ];

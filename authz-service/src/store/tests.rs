@@ -2,6 +2,8 @@
 
 mod crash;
 mod durable;
+mod leases;
+mod migration;
 mod reports;
 
 use std::sync::atomic::{AtomicBool, Ordering};

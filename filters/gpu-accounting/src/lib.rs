@@ -5,6 +5,7 @@
 //! what, and no phase that fails to come can make a request free: without proof that nothing was sent, it was sent.
 
 mod answer;
+pub mod leases;
 pub mod outbox;
 mod outcome;
 mod request;
@@ -15,12 +16,22 @@ mod tests;
 pub use answer::ResponseStep;
 pub use gateway_core::meter::Passed;
 pub use outcome::StreamEnd;
-pub use request::{AnnouncedLength, Rewritten};
+pub use request::{AnnouncedLength, MAX_GROWTH_BYTES, Rewritten};
 
 use answer::Answer;
 use gateway_core::denial::Denial;
 use gateway_core::gate;
 use request::Request;
+
+/// A request that was checked in Envoy (profile `inline`) while budget for it is not yet at hand: nothing of it may go on,
+/// and there is nothing to settle.
+#[derive(Debug)]
+pub struct Checked {
+    request: Request,
+    dialect: gate::Dialect,
+    hide_usage: bool,
+    started_ms: u64,
+}
 
 /// The accounting of one granted request.
 #[derive(Debug)]
@@ -31,6 +42,35 @@ pub struct Accounting {
     hide_usage: bool,
     answer: Option<Answer>,
     started_ms: u64,
+    leased: Option<gate::Leased>,
+}
+
+impl Checked {
+    /// Applies what admission decided to the whole body, before any budget is asked for: also what replaces body and
+    /// length, in the same callback, or `None` where the body goes on as it is.
+    ///
+    /// # Errors
+    /// [`gateway_core::denial::Code::BodyTooLarge`] beyond [`gateway_core::wire::MAX_BODY_BYTES`];
+    /// [`gateway_core::denial::Code::Internal`] when the edits do not fit the body or add more than
+    /// [`MAX_GROWTH_BYTES`].
+    pub fn new(
+        edits: &gate::BodyEdits,
+        body: &[u8],
+        dialect: gate::Dialect,
+        hide_usage: bool,
+        started_ms: u64,
+    ) -> Result<(Self, Option<Rewritten>), Denial> {
+        let (request, rewritten) = Request::held(edits, body)?;
+        Ok((Self { request, dialect, hide_usage, started_ms }, rewritten))
+    }
+
+    /// Budget was lent for it: it may go on, and will be settled. [`Accounting::untouched_body`] then tells whether the
+    /// body that goes on is as long as the one made here.
+    #[must_use]
+    pub fn admitted(self, leased: gate::Leased) -> Accounting {
+        let Self { request, dialect, hide_usage, started_ms } = self;
+        Accounting { request, sent: false, dialect, hide_usage, answer: None, started_ms, leased: Some(leased) }
+    }
 }
 
 impl Accounting {
@@ -44,6 +84,7 @@ impl Accounting {
             hide_usage: grant.hide_usage,
             answer: None,
             started_ms,
+            leased: None,
         }
     }
 
@@ -126,7 +167,7 @@ impl Accounting {
             denial: end.denial.unwrap_or_default().to_owned(),
             details: end.code_details.chars().take(outcome::MAX_DETAILS).collect(),
             duration_ms: end.now_ms.saturating_sub(self.started_ms),
-            leased: None,
+            leased: self.leased,
         }
     }
 }

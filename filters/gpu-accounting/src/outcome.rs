@@ -18,7 +18,7 @@ pub struct StreamEnd {
     pub now_ms: u64,
     /// The code of the module's own denial, if it refused the request or the answer.
     pub denial: Option<&'static str>,
-    /// The serialized `SignedGrant` as it was received.
+    /// The serialized `SignedGrant` as it was received; in profile `inline` the grant's handle.
     pub signed: Vec<u8>,
 }
 

@@ -1,9 +1,12 @@
-//! The request's way up: the grant's edits on exactly the body that was checked. Never a changed body without its
-//! length: on a pooled connection the surplus would be the start of the next request.
+//! The request's way up: edits on exactly the body that was checked. Never a changed body without its length: on a pooled
+//! connection the surplus would be the start of the next request.
 
 use gateway_core::denial::{Code, Denial};
-use gateway_core::edits;
 use gateway_core::gate::BodyEdits;
+use gateway_core::{edits, wire};
+
+/// The most bytes that edits add to a body, in profile `inline`: what Envoy must hold beyond [`wire::MAX_BODY_BYTES`].
+pub const MAX_GROWTH_BYTES: u64 = 4 * 1024;
 
 /// The edits of one request, and whether their length is in the headers.
 #[derive(Debug)]
@@ -27,6 +30,24 @@ pub struct Rewritten {
 impl Request {
     pub(crate) fn new(edits: BodyEdits) -> Self {
         Self { edits, announced: None }
+    }
+
+    /// The edited body, of a whole body that is still held with its headers: its length is set together with it. `None`
+    /// where it goes on as it is. What follows must be the body that goes on.
+    pub(crate) fn held(edits: &BodyEdits, body: &[u8]) -> Result<(Self, Option<Rewritten>), Denial> {
+        let length = edits::edited_length(edits).ok_or_else(|| internal(edits::EditError::Range.to_string()))?;
+        if body.len() as u64 > wire::MAX_BODY_BYTES {
+            return Err(Code::BodyTooLarge.into());
+        }
+        if length > (body.len() as u64).saturating_add(MAX_GROWTH_BYTES) {
+            return Err(internal(format!("the edits add more than {MAX_GROWTH_BYTES} bytes")));
+        }
+        let request = Self::new(BodyEdits { body_bytes: length, edits: Vec::new() });
+        if edits.edits.is_empty() {
+            return request.untouched(body.len()).map(|()| (request, None));
+        }
+        let edited = edits::apply(edits, body).map_err(|error| internal(error.to_string()))?;
+        Ok((request, Some(Rewritten { body: edited, length: AnnouncedLength(length) })))
     }
 
     pub(crate) fn announce(&mut self) -> Option<AnnouncedLength> {

@@ -245,3 +245,61 @@ fn phases_in_no_order_at_all_are_survived() {
     let settlement = stream.settle(&long);
     assert_eq!((settlement.details.chars().count(), settlement.duration_ms), (256, 0));
 }
+
+fn leased() -> gate::Leased {
+    gate::Leased { lease: vec![3; 16].into(), number: 2, model: "m".into(), ..gate::Leased::default() }
+}
+
+#[test]
+fn checked_in_envoy_body_and_length_come_together() {
+    let (checked, rewritten) = Checked::new(&edits(), BODY, Dialect::OpenaiChat, true, 1000).unwrap();
+    let rewritten = rewritten.unwrap();
+    assert_eq!(rewritten.body(), apply(&edits(), BODY).unwrap());
+    assert_eq!(rewritten.length().bytes(), rewritten.body().len() as u64);
+    let mut stream = checked.admitted(leased());
+    assert_eq!(stream.untouched_body(rewritten.body().len()), Ok(()));
+    assert_eq!(stream.untouched_body(BODY.len()).unwrap_err().code, Code::Internal, "the old body does not go on");
+    assert_eq!((stream.edits_body(), stream.request_length()), (false, None), "and is not edited twice");
+
+    let unedited = BodyEdits { body_bytes: BODY.len() as u64, edits: vec![] };
+    let (checked, rewritten) = Checked::new(&unedited, BODY, Dialect::OpenaiChat, true, 1000).unwrap();
+    assert_eq!(rewritten, None);
+    assert_eq!(checked.admitted(leased()).untouched_body(BODY.len()), Ok(()));
+}
+
+#[test]
+fn what_envoy_cannot_hold_is_refused_before_anything_is_asked() {
+    let code = |edits: &BodyEdits, body: &[u8]| {
+        Checked::new(edits, body, Dialect::OpenaiChat, false, 0).map(|(_, rewritten)| rewritten).map_err(|d| d.code)
+    };
+    let plan = |body: &[u8], edits| BodyEdits { body_bytes: body.len() as u64, edits };
+    let greatest = vec![b'x'; usize::try_from(gateway_core::wire::MAX_BODY_BYTES).unwrap()];
+    let grown = |body: &[u8], by: u64| code(&plan(body, vec![splice(1, 0, vec![b'y'; by as usize])]), body);
+    assert_eq!(grown(&greatest, MAX_GROWTH_BYTES).unwrap().unwrap().body().len(), greatest.len() + 4096);
+    assert_eq!(grown(&greatest, MAX_GROWTH_BYTES + 1), Err(Code::Internal));
+    assert_eq!(grown(BODY, MAX_GROWTH_BYTES + 1), Err(Code::Internal));
+    let over = [greatest, vec![b'x']].concat();
+    assert_eq!(code(&plan(&over, vec![]), &over), Err(Code::BodyTooLarge));
+    assert_eq!(code(&plan(&over, vec![splice(0, 9, *b"")]), &over), Err(Code::BodyTooLarge));
+    for bad in [vec![splice(5, 1, *b""), splice(0, 1, *b"")], vec![splice(0, 4096, *b"")], vec![splice(4096, 0, *b"x")]]
+    {
+        assert_eq!(code(&plan(BODY, bad), BODY), Err(Code::Internal));
+    }
+    for other in [&b""[..], &BODY[1..], &[BODY, b" "].concat()] {
+        assert_eq!(code(&edits(), other), Err(Code::Internal));
+        assert_eq!(code(&plan(BODY, vec![]), other), Err(Code::Internal));
+    }
+}
+
+#[test]
+fn a_leased_stream_settles_like_any_other_and_says_out_of_what() {
+    for last in PHASES {
+        let portable = run(last, 200, false).0;
+        let (checked, _) = Checked::new(&edits(), BODY, Dialect::OpenaiChat, true, 1000).unwrap();
+        let mut inline = checked.admitted(leased());
+        inline.sent = portable.sent;
+        inline.answer = run(last, 200, false).0.answer;
+        let want = Settlement { leased: Some(leased()), ..portable.settle(&hung_up()) };
+        assert_eq!(inline.settle(&hung_up()), want, "{last:?}");
+    }
+}

@@ -1,6 +1,6 @@
 //! The way down: security headers on, fingerprints and the platform's own quotas off, the tenant's tag, limits and model.
 
-use gateway_core::gate::Grant;
+use gateway_core::gate::{Grant, Header};
 use gateway_core::wire;
 
 use crate::{HeaderEdit, NEVER_TRAILERS, Plan};
@@ -54,17 +54,37 @@ const REMOVED_PREFIXES: &[&str] = &[
     "x-ratelimit-",
 ];
 
+/// A refusal tells of a few limits; Envoy's clients take a hundred headers.
+const MOST_REFUSAL_HEADERS: usize = 32;
+
+/// What an answer says of its request.
+#[derive(Clone, Copy, Debug)]
+pub struct AnswerFacts<'a> {
+    /// The tenant that was decided: the answer's tag.
+    pub tenant: &'a str,
+    /// The request's id.
+    pub request_id: &'a str,
+    /// Limits, model, region.
+    pub headers: &'a [Header],
+}
+
+impl<'a> From<&'a Grant> for AnswerFacts<'a> {
+    fn from(grant: &'a Grant) -> Self {
+        Self { tenant: &grant.tenant, request_id: &grant.request_id, headers: &grant.answer_headers }
+    }
+}
+
 /// The plan downstream, given the names of the answer's headers; at most one edit a name.
 ///
 /// The answer carries the request's id as our denials do, in place of the provider's.
 #[must_use]
-pub fn response_plan(grant: &Grant, present: &[&str]) -> Vec<HeaderEdit> {
+pub fn response_plan(facts: &AnswerFacts<'_>, present: &[&str]) -> Vec<HeaderEdit> {
     let mut plan = Plan::default();
     for name in present.iter().filter(|name| removed(name)) {
         plan.remove(name);
     }
-    let granted = grant.answer_headers.iter().map(|header| (header.name.as_str(), header.value.as_str()));
-    for (name, value) in granted.chain([(wire::REQUEST_ID, grant.request_id.as_str())]) {
+    let granted = facts.headers.iter().map(|header| (header.name.as_str(), header.value.as_str()));
+    for (name, value) in granted.chain([(wire::REQUEST_ID, facts.request_id)]) {
         if settable(name, value) {
             plan.set(name, value);
         }
@@ -72,8 +92,17 @@ pub fn response_plan(grant: &Grant, present: &[&str]) -> Vec<HeaderEdit> {
     for (name, value) in SET {
         plan.set(name, value);
     }
-    plan.set(wire::TENANT, &grant.tenant);
+    plan.set(wire::TENANT, facts.tenant);
     plan.edits()
+}
+
+/// Of the headers that a limit's refusal comes with, those that a client may be told; what frames or describes our own words
+/// is not theirs to say.
+#[must_use]
+pub fn refusal_headers(headers: Vec<Header>) -> Vec<Header> {
+    let ours = |name: &str| name == "content-type" || SET.iter().any(|(set, _)| *set == name);
+    let told = headers.into_iter().filter(|header| settable(&header.name, &header.value) && !ours(&header.name));
+    told.take(MOST_REFUSAL_HEADERS).collect()
 }
 
 /// Names of the answer's trailers to remove: a client may merge them into the headers (RFC 9110 §6.5.1), so what the
@@ -110,6 +139,25 @@ mod tests {
         let refused = ["x-bulkhead-tenant", "set-cookie", "cache-control", "x-request-id", "content-length"];
         assert_eq!(answer_trailer_removals(&refused), refused);
         assert_eq!(answer_trailer_removals(&["grpc-status", "x-checked"]), [""; 0]);
+    }
+
+    #[test]
+    fn a_refusal_says_nothing_about_its_own_framing() {
+        let header = |name: &str, value: &str| Header { name: name.into(), value: value.into() };
+        let odd = [
+            (":status", "200"),
+            ("content-length", "3"),
+            ("transfer-encoding", "chunked"),
+            ("content-type", "text/html"),
+            ("cache-control", "public"),
+            ("x-split", "a\r\nx-more: b"),
+            ("x odd", "v"),
+            ("", "v"),
+        ];
+        let said = odd.iter().map(|(name, value)| header(name, value)).chain([header("retry-after", "7")]).collect();
+        assert_eq!(refusal_headers(said), [("retry-after".to_owned(), "7".to_owned())]);
+        let many = (0..400).map(|number| header(&format!("x-{number}"), "v")).collect();
+        assert_eq!(refusal_headers(many).len(), MOST_REFUSAL_HEADERS);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! them. Denials that Envoy or the module answers by themselves carry their own headers; they are not planned here.
 
 mod answer;
+mod inline;
 #[cfg(test)]
 mod tests;
 
@@ -13,7 +14,8 @@ use gateway_core::gate::Grant;
 use gateway_core::headers::{CREDENTIAL_CARRIERS, remove_upstream};
 use gateway_core::wire;
 
-pub use answer::{answer_trailer_removals, response_plan};
+pub use answer::{AnswerFacts, answer_trailer_removals, refusal_headers, response_plan};
+pub use inline::{InlineTarget, front_plan, inline_plan};
 
 /// One change of a header map.
 #[derive(Clone, Debug, PartialEq, Eq)]

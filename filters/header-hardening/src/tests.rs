@@ -106,7 +106,7 @@ fn an_answer_comes_down_hardened() {
         "retry-after",
         "x-request-id",
     ];
-    let plan = response_plan(&grant(), &present);
+    let plan = response_plan(&(&grant()).into(), &present);
     let want = BTreeMap::from([
         ("cache-control", "no-store"),
         ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
@@ -140,8 +140,8 @@ fn a_grant_cannot_split_or_soften_an_answer() {
         ("x-bulkhead-tenant", "globex"),
     ];
     let answer_headers = bad.map(|(name, value)| Header { name: name.into(), value: value.into() }).to_vec();
-    let plan = response_plan(&Grant { answer_headers, ..grant() }, &[]);
-    assert_eq!(plan, response_plan(&Grant { answer_headers: vec![], ..grant() }, &[]));
+    let plan = response_plan(&(&Grant { answer_headers, ..grant() }).into(), &[]);
+    assert_eq!(plan, response_plan(&(&Grant { answer_headers: vec![], ..grant() }).into(), &[]));
 }
 
 #[test]
@@ -193,7 +193,7 @@ proptest! {
     #[test]
     fn no_answer_names_another_tenant_or_server(names in any_names()) {
         let present: Vec<&str> = names.iter().map(String::as_str).collect();
-        let plan = response_plan(&grant(), &present);
+        let plan = response_plan(&(&grant()).into(), &present);
         let headers = applied(&present, &plan);
         prop_assert_eq!(headers.get(wire::TENANT), Some(&"acme"));
         for (name, value) in headers {

@@ -1,8 +1,11 @@
 //! The module's configuration: JSON text in Envoy's `configuration` (a `google.protobuf.StringValue`).
 
+use gateway_core::claims::PathTemplate;
 use gateway_core::headers::remove_upstream;
 use gateway_core::wire;
+use gpu_accounting::leases::LONGEST_WAIT_MS;
 use serde::Deserialize;
+use tenant_context::front::Rules;
 
 /// What an operator sets.
 #[derive(Debug, Clone)]
@@ -11,10 +14,25 @@ pub(crate) struct Config {
     pub(crate) proxy: String,
     /// Envoy cluster of the service.
     pub(crate) service: String,
-    /// The header that clients may claim a tenant with.
-    pub(crate) claim_header: String,
+    /// Where requests are admitted.
+    pub(crate) profile: Profile,
+    /// Where clients may claim a tenant: the claim header, path templates, claims of a token.
+    pub(crate) rules: Rules,
     /// Milliseconds between two reports to the service while there is something to say.
     pub(crate) sync_interval_ms: u64,
+    /// Milliseconds that a request waits for a lease.
+    pub(crate) lease_timeout_ms: u64,
+}
+
+/// Where requests are admitted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Profile {
+    /// In the service, which is asked about each request.
+    #[default]
+    Portable,
+    /// In this module, out of held grants and leases.
+    Inline,
 }
 
 /// Why a configuration is refused. The message names the field.
@@ -33,6 +51,8 @@ pub(crate) enum BadConfig {
     Version(u64),
     #[error("`{field}` {why}")]
     Field { field: &'static str, why: &'static str },
+    #[error("`pathTemplates`: `{0}`: {1}")]
+    Template(String, gateway_core::claims::TemplateError),
 }
 
 #[derive(Deserialize)]
@@ -41,8 +61,12 @@ struct RawConfig {
     schema_version: u64,
     proxy: String,
     service: Option<String>,
+    profile: Option<Profile>,
     claim_header: Option<String>,
+    path_templates: Option<Vec<String>>,
+    tenant_claims: Option<Vec<String>>,
     sync_interval_ms: Option<u64>,
+    lease_timeout_ms: Option<u64>,
 }
 
 impl Config {
@@ -90,11 +114,23 @@ impl TryFrom<RawConfig> for Config {
         if !(50..=10_000).contains(&sync_interval_ms) {
             return Err(BadConfig::Field { field: "syncIntervalMs", why: "must be 50 to 10000" });
         }
-        Ok(Self { proxy: raw.proxy, service, claim_header, sync_interval_ms })
+        let templates = raw.path_templates.unwrap_or_default();
+        let template = |text: &String| PathTemplate::parse(text).map_err(|why| BadConfig::Template(text.clone(), why));
+        let rules = Rules {
+            claim_header,
+            path_templates: templates.iter().map(template).collect::<Result<_, _>>()?,
+            tenant_claims: raw.tenant_claims.unwrap_or_default(),
+        };
+        let lease_timeout_ms = raw.lease_timeout_ms.unwrap_or(LONGEST_WAIT_MS);
+        if !(50..=30_000).contains(&lease_timeout_ms) {
+            return Err(BadConfig::Field { field: "leaseTimeoutMs", why: "must be 50 to 30000" });
+        }
+        let profile = raw.profile.unwrap_or_default();
+        Ok(Self { proxy: raw.proxy, service, profile, rules, sync_interval_ms, lease_timeout_ms })
     }
 }
 
-/// Longest cluster name that [`crate::host::Service`] can spell.
+/// Longest cluster name that [`crate::host::gate::Service`] can spell.
 const fn host_limit() -> usize {
     125
 }

@@ -1,20 +1,24 @@
 //! The only caller of the proxy-wasm SDK. Every function names the callbacks in which it cannot fail; a host call out
 //! of phase traps the VM, and some take Envoy down (ARCHITECTURE.md, "Traps of the host").
 //!
-//! It offers no credential header, no way to list request headers, and no request header in `on_log`: in profile
-//! `portable` the provider's credential passes by as a header, and the module never reads it.
+//! It offers no credential header, no way to list request headers, and no request header in `on_log`: a provider's
+//! credential passes by as a header, and the module never reads it. What the root `tenant-context` reads of the client
+//! ahead of ext_authz is in `host/front.rs`, the calls to the service are in `host/gate.rs`.
+
+pub(crate) mod front;
+pub(crate) mod gate;
 
 use std::time::{Duration, UNIX_EPOCH};
 
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{BufferType, MapType};
 
-/// Sets up the SDK: one root context for each root id, one stream context for each request.
+/// Sets up the SDK: one root context for each root id, one stream context of each for each request.
 macro_rules! start {
     () => {
         proxy_wasm::main! {{
             proxy_wasm::set_log_level(proxy_wasm::types::LogLevel::Info);
-            proxy_wasm::set_root_context(|_| Box::new($crate::worker::Worker::new()));
+            proxy_wasm::set_root_context(|id| Box::new($crate::root::Root::new(id)));
         }}
     };
 }
@@ -50,6 +54,23 @@ pub(crate) fn response_code() -> Option<u32> {
 /// Envoy's request id. `on_http_request_headers` and `on_log`: in between Envoy says none.
 pub(crate) fn request_id() -> String {
     property(&["request", "id"]).map(|text| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default()
+}
+
+/// The mark that the root `tenant-context` left on this stream. Any stream callback, also `on_log`.
+pub(crate) fn mark() -> Option<Vec<u8>> {
+    property(&[gateway_core::wire::MARK])
+}
+
+/// Says whose key the request leaves with: under the platform's Envoy skips the last hop and puts the key in. Said of every
+/// request, so that no other filter's word stands. Any request callback before the request goes on.
+pub(crate) fn leaves_with_own_key(own: bool) {
+    let word = if own { gateway_core::wire::LAST_HOP_OWN } else { gateway_core::wire::LAST_HOP_PLATFORM };
+    logged("last hop", hostcalls::set_property(vec![gateway_core::wire::LAST_HOP], Some(word.as_bytes())));
+}
+
+/// Which of the module's root ids this context is. `on_configure`.
+pub(crate) fn root_id() -> String {
+    property(&["plugin_root_id"]).map(|text| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default()
 }
 
 fn property(path: &[&str]) -> Option<Vec<u8>> {
@@ -89,12 +110,13 @@ pub(crate) fn request_header(which: Read<'_>) -> Option<Vec<u8>> {
     hostcalls::get_map_value_bytes(MapType::HttpRequestHeaders, name).ok().flatten()
 }
 
-/// Sets a request header, whatever it was. `on_http_request_headers` alone.
+/// Sets a request header, whatever it was. `on_http_request_headers`; behind it only while that callback's Pause holds the
+/// headers (`allow_on_headers_stop_iteration`), in the body's and the trailers' callbacks.
 pub(crate) fn set_request_header(name: &str, value: &str) {
     logged("set request header", hostcalls::set_map_value(MapType::HttpRequestHeaders, name, Some(value)));
 }
 
-/// Removes a request header, if it is there. `on_http_request_headers` alone.
+/// Removes a request header, if it is there. As [`set_request_header`].
 pub(crate) fn remove_request_header(name: &str) {
     logged("remove request header", hostcalls::remove_map_value(MapType::HttpRequestHeaders, name));
 }
@@ -155,10 +177,12 @@ pub(crate) fn remove_response_trailer(name: &str) {
     logged("remove response trailer", hostcalls::remove_map_value(MapType::HttpResponseTrailers, name));
 }
 
-/// Answers the client in place of the upstream. Request callbacks and `on_http_response_headers`; the callback that
+/// Answers the client in place of the upstream, with `more` headers. Request callbacks, `on_http_response_headers`, and
+/// [`gate::on_stream`] for a stream whose request is held; the callback that
 /// did it returns Pause and nothing ever resumes the stream (`mesh.md` §0.1 fact 4).
-pub(crate) fn answer(status: u16, body: &[u8]) {
-    let headers = vec![("content-type", "application/json"), ("cache-control", "no-store")];
+pub(crate) fn answer(status: u16, body: &[u8], more: &[(&str, &str)]) {
+    let mut headers = vec![("content-type", "application/json"), ("cache-control", "no-store")];
+    headers.extend_from_slice(more);
     logged("answer", hostcalls::send_http_response(u32::from(status), headers, Some(body)));
 }
 
@@ -170,46 +194,6 @@ pub(crate) fn configuration(size: usize) -> Vec<u8> {
 /// Calls `on_tick` of this root context this often. `on_configure`.
 pub(crate) fn tick_every(period_ms: u64) {
     logged("set tick", hostcalls::set_tick_period(Duration::from_millis(period_ms)));
-}
-
-/// The Gate's address, as the host wants it: a serialized `GrpcService{envoy_grpc{cluster_name}}`. A bare cluster name
-/// would be parsed as protobuf and can abort Envoy (`mesh.md` §0.1 fact 2).
-pub(crate) struct Service(String);
-
-impl Service {
-    /// `cluster` has 1 to 125 bytes (checked by the configuration).
-    pub(crate) fn new(cluster: &str) -> Self {
-        let length = u8::try_from(cluster.len()).unwrap_or(0);
-        let mut spelled = String::new();
-        spelled.push('\x0a');
-        spelled.push(char::from(length.saturating_add(2)));
-        spelled.push('\x0a');
-        spelled.push(char::from(length));
-        spelled.push_str(cluster);
-        Self(spelled)
-    }
-}
-
-/// Starts `bulkhead.v1.Gate/Sync`; the answer comes to `on_grpc_call_response` with this token. Root callbacks alone.
-pub(crate) fn call_sync(service: &Service, proxy: &str, message: &[u8]) -> Option<u32> {
-    let metadata = vec![(gateway_core::wire::PROXY, proxy.as_bytes())];
-    let timeout = Duration::from_secs(2);
-    hostcalls::dispatch_grpc_call(&service.0, "bulkhead.v1.Gate", "Sync", metadata, Some(message), timeout).ok()
-}
-
-/// A queue on which this VM's root context is woken, by a name that no other VM has. `on_configure`.
-pub(crate) fn register_queue(name: &str) -> Option<u32> {
-    hostcalls::register_shared_queue(name).ok()
-}
-
-/// Wakes whoever registered the queue, on its own thread, soon. Any callback.
-pub(crate) fn wake(queue: u32) {
-    logged("wake", hostcalls::enqueue_shared_queue(queue, Some(b"")));
-}
-
-/// Takes one wake-up off the queue; false: there was none. `on_queue_ready`.
-pub(crate) fn woken(queue: u32) -> bool {
-    hostcalls::dequeue_shared_queue(queue).is_ok_and(|item| item.is_some())
 }
 
 fn names(map: Vec<(String, Vec<u8>)>) -> Vec<String> {

@@ -1,110 +1,226 @@
-//! The root context: configuration, the worker's outbox, and the reports to the service.
+//! One worker and the service: reports, leases, revocations; and the streams that wait for their answers.
 //!
-//! One per VM and root id. The main thread's VM ticks too but serves nothing, and so reports nothing.
+//! One call at a time: a lease is asked for with the report in front, so that what this worker has given back counts when
+//! the service lends. The main thread's VM ticks too but serves nothing, and so says nothing.
 
-use std::cell::RefCell;
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
 use std::rc::Rc;
 
-use gpu_accounting::outbox::Outbox;
+use gateway_core::denial::{Code, Denial};
+use gateway_core::gate::{Ask, Header, LeaseRequest, LeaseResponse, LimitRefusal, SyncRequest, SyncResponse};
+use gpu_accounting::leases::Verdict;
+use gpu_accounting::outbox::Reporter;
 use prost::Message as _;
-use proxy_wasm::traits::{Context, HttpContext, RootContext};
-use proxy_wasm::types::ContextType;
 
 use crate::config::Config;
 use crate::host;
-use crate::stream::Stream;
+use crate::host::gate::{Call, Service};
+use crate::shared::{Shared, WaitEnd, random};
 
-/// The root context of one worker.
+/// Milliseconds between two looks at who has waited too long.
+const TICK_MS: u64 = 100;
+
+/// Streams that are let go or answered in one callback. The host does it behind the callback, each within the one before it:
+/// some hundreds overflow its stack.
+const AT_ONCE: usize = 8;
+
+/// The worker's side of the Gate.
 pub(crate) struct Worker {
-    id: Vec<u8>,
-    configured: Option<Configured>,
-    outbox: Rc<RefCell<Outbox>>,
-    call: Option<u32>,
-}
-
-struct Configured {
+    /// The root context's id.
+    root: u32,
     config: Rc<Config>,
-    service: host::Service,
-    /// Wakes the root context out of a stream's callback: only there may the service be called.
-    queue: Option<u32>,
+    service: Service,
+    shared: Rc<Shared>,
+    /// Kind of the call under way.
+    sent: Option<Call>,
+    next_report_ms: u64,
 }
 
 impl Worker {
-    pub(crate) fn new() -> Self {
-        Self { id: random_id(), configured: None, outbox: Rc::default(), call: None }
-    }
-
-    fn report(&mut self) {
-        let Some(Configured { config, service, .. }) = &self.configured else { return };
-        let Some(report) = self.outbox.borrow_mut().report(&config.proxy, &self.id, host::now_ms()) else { return };
-        self.call = host::call_sync(service, &config.proxy, &report.encode_to_vec());
-        if self.call.is_none() {
-            self.outbox.borrow_mut().answered(false);
+    /// Takes the VM's state over; a call that another root context has under way counts as failed.
+    pub(crate) fn start(root: u32, config: Rc<Config>, shared: Rc<Shared>) -> Self {
+        host::tick_every(TICK_MS.min(config.sync_interval_ms));
+        if shared.queue.get().is_none() {
+            let name = shared.id.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+            shared.queue.set(host::gate::register_queue(&name));
         }
+        let service = Service::new(&config.service);
+        let worker = Self { root, config, service, shared, sent: None, next_report_ms: 0 };
+        if worker.shared.call.take().is_some() {
+            worker.failed();
+        }
+        worker
     }
-}
 
-impl Context for Worker {
-    fn on_grpc_call_response(&mut self, token: u32, status: u32, _size: usize) {
-        if self.call != Some(token) {
+    /// `on_tick`
+    pub(crate) fn tick(&mut self) {
+        let now_ms = host::now_ms();
+        let overdue = self.shared.pool.borrow_mut().overdue(self.config.lease_timeout_ms, now_ms);
+        for waiter in overdue {
+            self.end_waiting(waiter, Verdict::Unavailable);
+        }
+        self.act();
+        self.shared.held.borrow_mut().expire(now_ms);
+        if self.shared.call.get().is_some() {
             return;
         }
-        self.call = None;
-        self.outbox.borrow_mut().answered(status == 0);
-        if status != 0 {
+        if self.shared.pool.borrow().has_waiters() {
+            return self.call();
+        }
+        if now_ms < self.next_report_ms {
+            return;
+        }
+        self.next_report_ms = now_ms.saturating_add(self.config.sync_interval_ms).saturating_add(self.jitter());
+        if let Some(report) = self.report(now_ms, false) {
+            self.send(Call::Sync, report, Vec::new(), now_ms);
+        }
+    }
+
+    /// `on_queue_ready`: somebody waits, or something is to be done or told at once.
+    pub(crate) fn woken(&mut self) {
+        self.act();
+        self.call();
+    }
+
+    fn call(&mut self) {
+        if self.shared.call.get().is_some() {
+            return;
+        }
+        let now_ms = host::now_ms();
+        let asks = self.shared.pool.borrow_mut().asks(now_ms, &mut random::<12>);
+        let which = if asks.is_empty() { Call::Sync } else { Call::Lease };
+        match self.report(now_ms, which == Call::Lease) {
+            Some(report) => self.send(which, report, asks, now_ms),
+            None if which == Call::Lease => self.failed(),
+            None => {}
+        }
+    }
+
+    /// `on_grpc_call_response`
+    pub(crate) fn answered(&mut self, token: u32, status: u32, size: usize) {
+        if self.shared.call.get() != Some(token) {
+            return;
+        }
+        self.shared.call.set(None);
+        let Some(which) = self.sent.take() else { return };
+        let answer = if status == 0 { read(which, &host::gate::answered(size)) } else { None };
+        let Some(LeaseResponse { report: Some(report), lents }) = answer else {
             log::warn!("the service did not take the report (gRPC status {status}): it is sent again");
-        } else if self.outbox.borrow().has_settlements() {
-            self.report();
+            self.failed();
+            return;
+        };
+        self.shared.outbox.borrow_mut().answered(true);
+        self.shared.revocations.borrow_mut().told(&report);
+        if which == Call::Lease {
+            let verdicts = self.shared.pool.borrow_mut().answered(lents, host::now_ms());
+            for (waiter, verdict) in verdicts {
+                self.end_waiting(waiter, verdict);
+            }
+            self.act();
         }
-    }
-}
-
-impl RootContext for Worker {
-    fn on_configure(&mut self, size: usize) -> bool {
-        match Config::parse(&host::configuration(size)) {
-            Ok(config) => {
-                host::tick_every(config.sync_interval_ms.saturating_add(jitter(&self.id)));
-                let service = host::Service::new(&config.service);
-                let queue = host::register_queue(&self.id.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
-                self.configured = Some(Configured { config: Rc::new(config), service, queue });
-                true
-            }
-            Err(bad) => {
-                log::error!("{bad}");
-                false
-            }
+        if self.shared.pool.borrow().has_waiters() || self.shared.outbox.borrow().is_urgent() {
+            self.call();
         }
     }
 
-    fn on_tick(&mut self) {
-        self.report();
+    fn report(&self, now_ms: u64, for_lease: bool) -> Option<SyncRequest> {
+        let closed = self.shared.pool.borrow_mut().closed(now_ms);
+        let by = Reporter {
+            proxy: &self.config.proxy,
+            worker: &self.shared.id,
+            epoch: self.shared.revocations.borrow().epoch(),
+            now_ms,
+            keep_alive: self.shared.keep_alive(),
+        };
+        let mut outbox = self.shared.outbox.borrow_mut();
+        outbox.close(closed);
+        if for_lease { outbox.report_for_lease(&by) } else { outbox.report(&by) }
     }
 
-    fn on_queue_ready(&mut self, queue: u32) {
-        while host::woken(queue) {}
-        self.report();
+    fn send(&mut self, which: Call, report: SyncRequest, asks: Vec<Ask>, now_ms: u64) {
+        self.shared.revocations.borrow_mut().sent(report.sequence, now_ms);
+        let message = match which {
+            Call::Sync => report.encode_to_vec(),
+            Call::Lease => LeaseRequest { report: Some(report), asks }.encode_to_vec(),
+        };
+        let token = host::gate::call(&self.service, which, &self.config.proxy, &message);
+        self.shared.call.set(token);
+        match token {
+            Some(_) => self.sent = Some(which),
+            None => self.failed(),
+        }
     }
 
-    fn create_http_context(&self, _id: u32) -> Option<Box<dyn HttpContext>> {
-        let config = self.configured.as_ref().map(|configured| Rc::clone(&configured.config));
-        let queue = self.configured.as_ref().and_then(|configured| configured.queue);
-        Some(Box::new(Stream::new(config, Rc::clone(&self.outbox), queue)))
+    /// The call did not succeed, or nobody knows: who waited for it is refused, what it told is told again.
+    fn failed(&self) {
+        self.shared.outbox.borrow_mut().answered(false);
+        self.shared.revocations.borrow_mut().failed();
+        let verdicts = self.shared.pool.borrow_mut().failed(host::now_ms());
+        for (waiter, verdict) in verdicts {
+            self.end_waiting(waiter, verdict);
+        }
+        self.act();
     }
 
-    fn get_type(&self) -> Option<ContextType> {
-        Some(ContextType::HttpContext)
+    /// Notes how waiting has ended for a stream.
+    fn end_waiting(&self, waiter: u32, verdict: Verdict) {
+        let waiting = self.shared.waiting.borrow();
+        let Some(wait) = waiting.get(&waiter) else { return };
+        *wait.end.borrow_mut() = Some(match verdict {
+            Verdict::Admitted(ticket) => {
+                let limits = self.shared.pool.borrow().limits_now(&ticket, host::now_ms());
+                WaitEnd::Admitted(ticket, limits)
+            }
+            Verdict::Refused(refusal) => refused(refusal),
+            Verdict::Unavailable => {
+                let denial = Denial::new(Code::ServiceUnavailable).detail("No lease came in time.");
+                WaitEnd::Refused(denial, vec![Header { name: "retry-after".into(), value: "1".into() }])
+            }
+        });
+        self.shared.due.borrow_mut().push_back(waiter);
+    }
+
+    /// Lets streams that waited go on, or answers them: a few at a time, the rest at the next wake-up.
+    fn act(&self) {
+        for _ in 0..AT_ONCE {
+            let Some(waiter) = self.shared.due.borrow_mut().pop_front() else { return };
+            let Some(wait) = self.shared.waiting.borrow_mut().remove(&waiter) else { continue };
+            let act = || match &*wait.end.borrow() {
+                Some(WaitEnd::Admitted(..)) => host::gate::resume_request(),
+                Some(WaitEnd::Refused(denial, headers)) => {
+                    let headers: Vec<_> =
+                        headers.iter().map(|each| (each.name.as_str(), each.value.as_str())).collect();
+                    host::answer(denial.code.row().status, &denial.body(&wait.request_id, true), &headers);
+                }
+                None => {}
+            };
+            host::gate::on_stream(self.root, waiter, act);
+            wait.acted.set(true);
+        }
+        if !self.shared.due.borrow().is_empty() {
+            self.shared.wake();
+        }
+    }
+
+    /// Up to 63 ms, so that workers do not report in step.
+    fn jitter(&self) -> u64 {
+        u64::from(self.shared.id.first().copied().unwrap_or_default() & 63)
     }
 }
 
-/// 16 random bytes from the host, by way of the standard library's hasher keys.
-fn random_id() -> Vec<u8> {
-    let word = || RandomState::new().build_hasher().finish().to_le_bytes();
-    [word(), word()].concat()
+/// The answer to either call, in the form of the longer one.
+fn read(which: Call, message: &[u8]) -> Option<LeaseResponse> {
+    match which {
+        Call::Sync => Some(LeaseResponse { report: SyncResponse::decode(message).ok(), lents: Vec::new() }),
+        Call::Lease => LeaseResponse::decode(message).ok(),
+    }
 }
 
-/// Up to 63 ms, so that workers do not report in step.
-fn jitter(id: &[u8]) -> u64 {
-    u64::from(id.first().copied().unwrap_or_default() & 63)
+/// A limit's refusal as the client hears it; a code that this module does not know is no reason to go on.
+fn refused(refusal: LimitRefusal) -> WaitEnd {
+    let code = Code::ALL.iter().copied().find(|code| code.row().code == refusal.code);
+    let mut denial = Denial::new(code.unwrap_or(Code::ServiceUnavailable)).detail(refusal.detail);
+    if !refusal.param.is_empty() {
+        denial = denial.param(refusal.param);
+    }
+    WaitEnd::Refused(denial, header_hardening::refusal_headers(refusal.headers))
 }

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::Context as _;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::observed::{Charged, Observed};
-use super::{Exchange, observed};
+use super::{Exchange, merge, observed};
+use crate::configuration::Profile;
 use crate::policies::{GPU_POOL_KEY, HOSTED_KEY};
 
 /// What is expected. What is not written is expected to be as usual: see each field.
@@ -55,8 +58,15 @@ pub struct Passed {
 }
 
 impl Expect {
-    pub(super) fn parse(text: &str) -> Result<Self, serde_saphyr::Error> {
-        serde_saphyr::from_str(text)
+    /// Reads `expect.yaml` as it holds for a profile: what is written under `inline` is merged over the rest there.
+    pub(super) fn parse(text: &str, profile: Profile) -> anyhow::Result<Self> {
+        let mut whole: Value = serde_saphyr::from_str(text)?;
+        let fields = whole.as_object_mut().context("no fields")?;
+        let inline = fields.remove("inline");
+        if let Some(inline) = inline.filter(|_| profile == Profile::Inline) {
+            merge(&mut whole, &inline);
+        }
+        Ok(serde_json::from_value(whole)?)
     }
 
     /// What differs, one line each.
@@ -132,5 +142,21 @@ impl Differences {
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
             self.0.push(format!("{side}'s body:\n--- expected\n{}\n--- got\n{}\n---", text(want), text(got)));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_differs_in_inline_is_merged_over_the_rest() {
+        let text = "status: 413\ncode: a\ntenant: acme\nclient: {lacks: [x]}\ninline: {code: b, tenant: null, client: {headers: {y: z}}}";
+        let [portable, inline] = Profile::ALL.map(|profile| Expect::parse(text, profile).unwrap());
+        assert_eq!((portable.code.as_deref(), portable.tenant.as_str()), (Some("a"), "acme"));
+        assert_eq!((inline.status, inline.code.as_deref(), inline.tenant.as_str()), (413, Some("b"), ""));
+        assert_eq!((inline.client.headers["y"].as_str(), inline.client.lacks), ("z", vec!["x".to_owned()]));
+        assert!(Expect::parse("status: 200\ninline: {statuss: 1}", Profile::Inline).is_err());
+        assert!(Expect::parse("- 1", Profile::Portable).is_err());
     }
 }

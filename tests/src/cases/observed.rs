@@ -39,7 +39,7 @@ pub struct Sent {
 /// The audit record's words.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recorded {
-    /// `allow` or `deny`.
+    /// `allow` or `deny`, whoever refused.
     pub decision: String,
     /// Code of the denial, the service's or the module's.
     pub code: String,

@@ -221,7 +221,7 @@ fn answered(
     }
     let mut headers = answer.headers.clone();
     let names: Vec<&str> = answer.headers.iter().map(|(name, _)| name.as_str()).collect();
-    apply(&mut headers, response_plan(&held.grant, &names));
+    apply(&mut headers, response_plan(&(&held.grant).into(), &names));
     let mut body = Vec::new();
     for (chunk, end) in answer.body.chunks(PIECE).map(|chunk| (chunk, false)).chain([(&[][..], true)]) {
         match accounting.response_body(chunk, end) {
@@ -306,5 +306,9 @@ struct NoOwnKeys;
 impl OwnKeys for NoOwnKeys {
     fn own_key(&self, _tenant: &TenantName, _provider: &str) -> Result<Option<Secret>, Denial> {
         Ok(None)
+    }
+
+    fn has_own_key(&self, _tenant: &TenantName, _provider: &str) -> bool {
+        false
     }
 }

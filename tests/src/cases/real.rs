@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{Case, Charged, Exchange, Observed, Recorded, Sent};
+use crate::books::{is_refusal, is_request};
 use crate::eventually;
 use crate::gateway::Gateway;
 use crate::mint::Alg;
@@ -65,7 +66,7 @@ impl<'a> Real<'a> {
             body: answer.body,
             sent: self.sent(),
             recorded: Recorded {
-                decision: text("decision"),
+                decision: if is_refusal(&line) { "deny".into() } else { text("decision") },
                 code: text("code"),
                 tenant: text("tenant"),
                 model: text("model"),
@@ -79,7 +80,7 @@ impl<'a> Real<'a> {
     async fn line(&self, request_id: &str) -> Value {
         eventually("a settled audit line", async || {
             let lines = self.gateway.service().audit().await;
-            let mut lines = lines.into_iter().filter(|line| line["requestId"] == request_id);
+            let mut lines = lines.into_iter().filter(|line| line["requestId"] == request_id && is_request(line));
             let line = lines.next()?;
             assert!(lines.next().is_none(), "two audit lines for one request: {line}");
             (line["reserved"].is_null() || line["outcome"].is_string()).then_some(line)

@@ -5,17 +5,20 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::Gateway;
+use crate::configuration::Profile;
 
 impl Gateway {
-    /// Waits until nothing is reserved any more and every grant is settled or undone; the whole audit. What the upstreams saw
-    /// is held against it.
+    /// Waits until nothing is reserved or lent any more and every grant is settled or undone; the whole audit. What the upstreams
+    /// saw is held against it.
     ///
     /// # Panics
     /// Something stays reserved, a grant is settled twice or never, an upstream saw a request that was not granted or saw
     /// one twice, or Envoy or its module did not survive.
     pub async fn balanced(&self, tenant: &str) -> Vec<Value> {
         let mut last = String::new();
-        let waited = tokio::time::timeout(std::time::Duration::from_secs(9), async {
+        // a lease goes back when it expires, after five seconds
+        let patience = if self.profile == Profile::Inline { 15 } else { 9 };
+        let waited = tokio::time::timeout(std::time::Duration::from_secs(patience), async {
             loop {
                 last = self.open_items(tenant).await;
                 if last.is_empty() {

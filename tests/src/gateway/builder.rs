@@ -8,9 +8,9 @@ use std::sync::LazyLock;
 use serde_json::Value;
 
 use super::{Gateway, Service};
-use crate::configuration::{Places, placed, portable};
-use crate::fake_service::{FakeService, Word};
-use crate::policies::{Policies, TENANTS};
+use crate::configuration::{Places, Profile, placed};
+use crate::fake_service::{FakeService, GateWord, Word};
+use crate::policies::{PLATFORM_KEYS, Policies, TENANTS, write_secret};
 use crate::process::{Process, built};
 use crate::upstream::{Options, Upstream};
 use crate::{client, eventually, runtime};
@@ -22,11 +22,14 @@ pub struct Builder {
     policies: Policies,
     concurrency: u32,
     edits: Vec<Edit>,
+    profile: Profile,
     fake: Option<Word>,
+    gate: GateWord,
     keys: bool,
     record: bool,
     state: Option<PathBuf>,
     serve: Vec<String>,
+    failed_logins: u32,
 }
 
 impl Default for Builder {
@@ -35,11 +38,14 @@ impl Default for Builder {
             policies: Policies::standard(),
             concurrency: 1,
             edits: Vec::new(),
+            profile: Profile::under_test(),
             fake: None,
+            gate: GateWord::Lends,
             keys: true,
             record: true,
             state: None,
-            serve: ["--failed-logins-per-minute", "1000000"].map(String::from).into(),
+            serve: Vec::new(),
+            failed_logins: 1_000_000,
         }
     }
 }
@@ -67,10 +73,24 @@ impl Builder {
         self
     }
 
+    /// Takes this profile, whichever is under test.
+    #[must_use]
+    pub fn profile(mut self, profile: Profile) -> Self {
+        self.profile = profile;
+        self
+    }
+
     /// Puts a fake in the service's place.
     #[must_use]
     pub fn fake_service(mut self, word: Word) -> Self {
         self.fake = Some(word);
+        self
+    }
+
+    /// What the fake's Gate says; without this it lends.
+    #[must_use]
+    pub fn gate(mut self, word: GateWord) -> Self {
+        self.gate = word;
         self
     }
 
@@ -98,7 +118,14 @@ impl Builder {
     /// How often a source may fail to log in each minute; by chance no test meets the limit that it has otherwise.
     #[must_use]
     pub fn failed_logins_per_minute(mut self, failures: u32) -> Self {
-        self.serve = vec!["--failed-logins-per-minute".into(), failures.to_string()];
+        self.failed_logins = failures;
+        self
+    }
+
+    /// Gives `bulkhead serve` further arguments; `--proxies` among them replaces the socket.
+    #[must_use]
+    pub fn serve(mut self, arguments: &[&str]) -> Self {
+        self.serve.extend(arguments.iter().map(ToString::to_string));
         self
     }
 
@@ -112,10 +139,16 @@ impl Builder {
         let upstream_2 = spawn_upstream(self.record).await;
 
         let (service, fake) = match self.fake {
-            Some(word) => (None, Some(FakeService::spawn(word))),
+            Some(word) => {
+                let fake = FakeService::spawn(word);
+                fake.gate(self.gate);
+                (None, Some(fake))
+            }
             None => {
+                let failed_logins = ["--failed-logins-per-minute".into(), self.failed_logins.to_string()];
+                let arguments = [self.serve, failed_logins.into()].concat();
                 let state = self.state.unwrap_or_else(|| directory.path().join("state.db"));
-                (Some(Service::start(directory.path(), &self.policies, &state, self.serve).await), None)
+                (Some(Service::start(directory.path(), &self.policies, &state, arguments).await), None)
             }
         };
         let proxies = match (&service, &fake) {
@@ -130,19 +163,25 @@ impl Builder {
             }
         }
 
+        let secrets = directory.path().join("secrets");
+        for (provider, key) in PLATFORM_KEYS.into_iter().filter(|_| self.profile == Profile::Inline) {
+            write_secret(&secrets, provider, &format!("Bearer {key}")).expect("the platform's keys are written");
+        }
         let places = Places {
             upstream: upstream.addr(),
             upstream_2: upstream_2.addr(),
             proxies: &proxies,
             wasm: &wasm(),
+            secrets: &secrets,
             access_log: &directory.path().join("access.jsonl"),
         };
-        let text = self.edits.into_iter().fold(placed(&portable(), &places), |text, edit| edit(text));
+        let text = self.edits.into_iter().fold(placed(&self.profile.text(), &places), |text, edit| edit(text));
         let config = directory.path().join("envoy.yaml");
         std::fs::write(&config, text).expect("the configuration is written");
         let (envoy, admin, addr) = start_envoy(directory.path(), &config, self.concurrency).await;
 
-        Gateway { addr, upstream, upstream_2, envoy, keys, admin, service, fake, directory: Some(directory) }
+        let (profile, directory) = (self.profile, Some(directory));
+        Gateway { addr, profile, upstream, upstream_2, envoy, keys, admin, service, fake, directory }
     }
 }
 

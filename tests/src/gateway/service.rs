@@ -8,6 +8,7 @@ use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 
 use super::builder::bulkhead_binary;
+use crate::books::is_request;
 use crate::policies::Policies;
 use crate::process::{Process, free_port};
 use crate::{client, eventually};
@@ -18,6 +19,7 @@ pub struct Service {
     directory: PathBuf,
     state: PathBuf,
     http: u16,
+    /// Further arguments of `serve`.
     more: Vec<String>,
     process: Process,
 }
@@ -34,8 +36,8 @@ pub struct Said {
 }
 
 impl Service {
-    /// Writes the policies and a new key-encryption key into a directory, and starts the service there; `more` are further
-    /// arguments of `bulkhead serve`.
+    /// Writes the policies and a new key-encryption key into a directory, and starts the service there, with these further
+    /// arguments.
     ///
     /// # Panics
     /// It does not get ready within ten seconds.
@@ -174,7 +176,7 @@ impl Service {
         created["key"].as_str().expect("a key").to_owned()
     }
 
-    /// Audit records so far, oldest first.
+    /// Audit records so far, oldest first; in profile `inline` with those of grants.
     ///
     /// # Panics
     /// The service does not answer.
@@ -210,13 +212,13 @@ impl Service {
         tenants.find(|one| one["tenant"] == tenant).unwrap_or_else(|| panic!("no `{tenant}` in {usage}")).clone()
     }
 
-    /// The audit lines of one request, oldest first.
+    /// The audit lines of one request, oldest first, without the grant's that it was made for.
     ///
     /// # Panics
     /// The service does not answer.
     pub async fn lines(&self, request_id: &str) -> Vec<Value> {
         let all = self.audit().await;
-        all.into_iter().filter(|line| line["requestId"] == request_id).collect()
+        all.into_iter().filter(|line| line["requestId"] == request_id && is_request(line)).collect()
     }
 
     /// The one audit line of a granted request, once it is settled.
@@ -275,7 +277,7 @@ impl Service {
 
 async fn launch(directory: &Path, state: &Path, http: u16, apart: bool, more: &[String]) -> Process {
     let at = |name: &str| directory.join(name).display().to_string();
-    let arguments = [
+    let mut arguments = vec![
         "serve".into(),
         "--policies".into(),
         at("policies"),
@@ -283,14 +285,15 @@ async fn launch(directory: &Path, state: &Path, http: u16, apart: bool, more: &[
         state.display().to_string(),
         "--kek-file".into(),
         at("kek"),
-        "--proxies".into(),
-        format!("unix:{}", at("proxies.sock")),
         "--admin".into(),
         format!("unix:{}", at("admin.sock")),
         "--http".into(),
         format!("127.0.0.1:{http}"),
     ];
-    let arguments = [&arguments, more].concat();
+    arguments.extend(more.iter().cloned());
+    if !more.iter().any(|argument| argument == "--proxies") {
+        arguments.extend(["--proxies".into(), format!("unix:{}", at("proxies.sock"))]);
+    }
     let (program, log) = (bulkhead_binary(), directory.join("bulkhead.log"));
     match apart {
         true => Process::start_apart("bulkhead", &program, &arguments, &log).await,

@@ -55,7 +55,7 @@ pub struct Spelling {
 }
 
 /// What the four sources of one request mean together: the tenant that it is admitted for, or the code of its refusal.
-/// Precedence: syntax of the head, endpoint, credential, tenant.
+/// Precedence: syntax of the head, endpoint, claims against each other, credential, tenant.
 pub fn verdict(path: Says, header: Says, jwt: Says, key: Says) -> Result<&'static str, &'static str> {
     for claim in [path, header] {
         if let Says::Broken(code) = claim {
@@ -72,6 +72,9 @@ pub fn verdict(path: Says, header: Says, jwt: Says, key: Says) -> Result<&'stati
     if path == Says::NoEndpoint {
         return Err("not_found");
     }
+    if contradict(path, header) {
+        return Err("tenant_conflict");
+    }
     let tenant = match credential {
         Says::Names(tenant) => tenant,
         Says::Nothing => return Err("missing_credential"),
@@ -80,6 +83,11 @@ pub fn verdict(path: Says, header: Says, jwt: Says, key: Says) -> Result<&'stati
     };
     let agrees = |claim| claim == Says::Nothing || claim == Says::Names(tenant);
     if agrees(path) && agrees(header) { Ok(tenant) } else { Err("tenant_conflict") }
+}
+
+/// Whether path and claim header name different tenants: refused before the credential is looked at.
+pub fn contradict(path: Says, header: Says) -> bool {
+    matches!((path, header), (Says::Names(one), Says::Names(other)) if one != other)
 }
 
 /// Every spelling of the path claim.

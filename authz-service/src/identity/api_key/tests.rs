@@ -159,8 +159,11 @@ fn a_key_is_good_until_it_expires_or_is_three_days_old() {
     assert!(!ok(&terms(&key), "2026-01-02T00:00:00Z"));
     assert!(ok(&long, "2026-01-04T00:00:00Z"));
     assert!(!ok(&long, "2026-01-04T00:00:00.000000001Z"));
+    let short = check(&parsed, Some(&record(&key)), Some(&terms(&key)), time("2026-01-01T00:00:01Z")).unwrap();
+    assert_eq!(short.expires_at, time("2026-01-02T00:00:00Z"));
     let got = check(&parsed, Some(&record(&key)), Some(&long), time("2026-01-01T00:00:01Z")).unwrap();
-    let want = KeyIdentity { id: key.id, tenant: long.tenant, permits: long.permits, limits: long.limits };
+    let expires_at = time("2026-01-04T00:00:00Z");
+    let want = KeyIdentity { id: key.id, tenant: long.tenant, permits: long.permits, limits: long.limits, expires_at };
     assert_eq!(got, want);
 }
 

@@ -8,9 +8,9 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::Observe;
 use super::fetch;
 use super::http::Reader;
+use super::{Observe, Reading};
 use crate::identity::jwt::KeySet;
 use crate::registry::Discovery;
 use crate::vault;
@@ -115,6 +115,13 @@ impl Provider {
         (wishes.last > done).then_some(Asked { readings, last: wishes.last })
     }
 
+    /// Keys that were just read.
+    fn take(&self, keys: KeySet) -> Reading {
+        let keys = Arc::new(keys);
+        let before = self.read.swap(Some(Arc::new(Read { keys: Arc::clone(&keys), at_unix: now_unix() })));
+        if before.is_none_or(|before| before.keys.is_within(&keys)) { Reading::Good } else { Reading::Dropped }
+    }
+
     /// Another reading begins.
     fn begin(&self) {
         let mut wishes = self.wishes();
@@ -144,18 +151,17 @@ async fn read_on(provider: Arc<Provider>, reader: Arc<Reader>, observe: Observe)
     loop {
         provider.begin();
         let keys = fetch::keys(&reader, &provider.url, &provider.settings.private_addresses).await;
-        observe(keys.is_ok());
-        let pause = match keys {
+        let (reading, pause) = match keys {
             Ok(keys) => {
                 tracing::debug!(issuer = provider.url, ?keys, "an issuer's keys were read");
-                provider.read.store(Some(Arc::new(Read { keys: Arc::new(keys), at_unix: now_unix() })));
-                provider.settings.refresh
+                (provider.take(keys), provider.settings.refresh)
             }
             Err(error) => {
                 tracing::warn!(issuer = provider.url, %error, "an issuer's keys cannot be read, the last ones stay");
-                provider.settings.refresh.min(RETRY)
+                (Reading::Failed, provider.settings.refresh.min(RETRY))
             }
         };
+        observe(&provider.url, reading);
         provider.readings.send_modify(|readings| *readings = readings.saturating_add(1));
         tokio::select! {
             () = tokio::time::sleep(scattered(pause)) => {}

@@ -135,7 +135,7 @@ fn registry(issuers: &[(&str, &Discovery)]) -> Registry {
 
 /// A ring that has asked these issuers once.
 async fn ring(issuers: &[(&str, &Discovery)]) -> KeyRing {
-    let ring = KeyRing::new(Arc::new(|_| ())).unwrap();
+    let ring = KeyRing::new(Arc::new(|_, _| ())).unwrap();
     ring.adopt(&registry(issuers));
     ring.first_round(Duration::from_secs(20)).await;
     ring
@@ -320,7 +320,22 @@ async fn keys_that_cannot_be_read_again_open_nothing_in_the_end() {
 async fn keys_are_read_again_and_a_removed_one_is_gone() {
     let idp = Idp::start().await;
     let settings = Discovery { refresh: Duration::from_millis(200), ..local() };
-    let ring = ring(&[(&idp.url, &settings)]).await;
+    let (told, readings) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(0)));
+    let (dropped, count) = (Arc::clone(&told), Arc::clone(&readings));
+    let observe = move |issuer: &str, reading| {
+        count.fetch_add(1, Ordering::SeqCst);
+        if reading != Reading::Good {
+            dropped.lock().unwrap().push((issuer.to_owned(), reading));
+        }
+    };
+    let ring = KeyRing::new(Arc::new(observe)).unwrap();
+    ring.adopt(&registry(&[(&idp.url, &settings)]));
+    ring.first_round(Duration::from_secs(20)).await;
+    idp.publish(&["one", "two"]);
+    while !has(&ring, &idp, "two") {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(*told.lock().unwrap(), [], "another key takes nothing away");
     idp.publish(&["two"]);
     let started = Instant::now();
     while has(&ring, &idp, "one") {
@@ -328,6 +343,11 @@ async fn keys_are_read_again_and_a_removed_one_is_gone() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert!(has(&ring, &idp, "two"));
+    let until = readings.load(Ordering::SeqCst) + 2;
+    while readings.load(Ordering::SeqCst) < until {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(*told.lock().unwrap(), [(idp.url.clone(), Reading::Dropped)], "told once");
 }
 
 #[tokio::test]

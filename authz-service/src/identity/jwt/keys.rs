@@ -27,6 +27,7 @@ const PRIVATE: &[&str] = &["d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"];
 /// Verification keys of one issuer, each pinned to one algorithm; never empty.
 pub struct KeySet(Vec<NamedKey>);
 
+#[derive(PartialEq)]
 struct NamedKey {
     kid: Option<String>,
     key: PublicKey,
@@ -76,6 +77,11 @@ impl KeySet {
             (None, [only]) => Some(&only.key),
             (None, _) => None,
         }
+    }
+
+    /// Whether another set has each of these keys, under the same name.
+    pub(in crate::identity) fn is_within(&self, other: &Self) -> bool {
+        self.0.iter().all(|key| other.0.contains(key))
     }
 }
 

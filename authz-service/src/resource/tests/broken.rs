@@ -97,10 +97,10 @@ fn fields() {
         (
             P,
             "  longestStream: 5m",
-            "  audit: strict\n  grantTtl: 10s",
+            "  burst: 5\n  grantTTL: 10s",
             &[
-                "a/plans.yml:10:3: unknown field `audit`, known: `limits`, `caps`, `reserve`, `longestStream`, `priority`",
-                "a/plans.yml:11:3: unknown field `grantTtl`, known: `limits`, `caps`, `reserve`, `longestStream`, `priority`",
+                "a/plans.yml:10:3: unknown field `burst`, known: `limits`, `caps`, `reserve`, `longestStream`, `priority`, `grantTtl`, `audit`",
+                "a/plans.yml:11:3: unknown field `grantTTL`, did you mean `grantTtl`?",
             ],
         ),
         (T, "  plan: small\n", "", &["tenants.yaml:5:3: missing field `plan`"]),

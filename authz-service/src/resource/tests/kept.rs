@@ -8,7 +8,7 @@ use gateway_core::name::{ModelName, TenantName};
 
 use super::*;
 use crate::registry::{
-    CredentialHeader, Discovery, EndpointKind, IssuerKeys, Refill, Reserve, Scope, TenantState, Window,
+    Audit, CredentialHeader, Discovery, EndpointKind, IssuerKeys, Refill, Reserve, Scope, TenantState, Window,
 };
 
 #[test]
@@ -22,6 +22,7 @@ fn a_whole_set_compiles() {
     let plan = &acme.plan;
     assert_eq!((plan.output_tokens, plan.prompt_tokens, plan.body_bytes, plan.choices), (4000, 32 << 10, 4 << 20, 1));
     assert_eq!((plan.reserve, plan.longest_stream, plan.priority), (Reserve::Bound, Duration::from_secs(300), 0));
+    assert_eq!((plan.grant_ttl, plan.audit), (Duration::from_secs(10), Audit::Standard));
     let refills: Vec<_> = plan.limits.iter().map(|limit| (limit.amount, limit.scope, limit.refill)).collect();
     assert_eq!(
         refills,
@@ -33,6 +34,7 @@ fn a_whole_set_compiles() {
     );
     let alias = &registry.models[&model("llama-8b")];
     assert_eq!(alias.name, model("meta-llama/Llama-3.1-8B-Instruct"));
+    assert_eq!(alias.aliases, [model("llama-8b")]);
     assert_eq!(alias.cost.prices().micro_usd_per_1m_cached_input, 25_000);
     assert_eq!(registry.models[&model("gpt")].cost.prices().micro_usd_per_1m_cached_input, 2_000_000);
     let (house, upstream) = registry.target(acme, &alias.name).unwrap();
@@ -40,6 +42,22 @@ fn a_whole_set_compiles() {
     assert_eq!(house.output_limit, OutputLimitField::MaxTokens);
     assert_eq!(house.platform_key.as_ref().unwrap().expose(), b"sk-house-secret");
     assert_eq!(registry.target(acme, &model("gpt")).unwrap().1, "gpt");
+}
+
+#[test]
+fn how_long_grants_are_held_is_the_plans_to_say() {
+    let dir = Dir::whole();
+    for (spec, want) in [
+        ("grantTtl: 0s", (Duration::ZERO, Audit::Standard)),
+        ("grantTtl: 60s", (Duration::from_secs(60), Audit::Standard)),
+        ("audit: strict", (Duration::from_secs(10), Audit::Strict)),
+        ("grantTtl: 1500ms\n  audit: standard", (Duration::from_millis(1500), Audit::Standard)),
+    ] {
+        dir.write("a/plans.yml", &PLANS.replace("longestStream: 5m", spec));
+        let Loaded { registry, .. } = load(dir.path()).unwrap();
+        let plan = &registry.tenants[&TenantName::parse("acme").unwrap()].plan;
+        assert_eq!((plan.grant_ttl, plan.audit), want, "{spec}");
+    }
 }
 
 #[test]

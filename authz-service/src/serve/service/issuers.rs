@@ -1,15 +1,39 @@
-//! Issuers that publish their keys: the first reading at the start, and the request whose key is not there yet.
+//! Issuers that publish their keys: the first reading at the start, the request whose key is not there yet, and the grants of
+//! tokens whose key is gone.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use gateway_core::headers::{self, Credential, Head};
 use gateway_core::wire;
 
 use super::Service;
+use crate::identity::discovery::{KeyRing, Reading};
 use crate::identity::{api_key, jwt};
+use crate::registry::Registry;
+use crate::serve::metrics::Metrics;
+use crate::serve::revocations::Revocations;
 
 /// How long the start waits for issuers.
 const FIRST_READING: Duration = Duration::from_secs(3);
+
+/// A ring whose readings are counted; a key that an issuer took away voids what workers hold of the tenants that trust it.
+pub(super) fn ring(
+    metrics: &Arc<Metrics>,
+    registry: &Arc<ArcSwap<Registry>>,
+    revocations: &Arc<Revocations>,
+) -> Result<KeyRing, rustls::Error> {
+    let (metrics, registry, revocations) = (Arc::clone(metrics), Arc::clone(registry), Arc::clone(revocations));
+    KeyRing::new(Arc::new(move |issuer, reading| {
+        metrics.issuer_read(reading != Reading::Failed);
+        if reading == Reading::Dropped {
+            let registry = registry.load();
+            let trusting = registry.issuers.get(issuer).into_iter().flatten();
+            trusting.for_each(|issuer| revocations.revoke(issuer.tenant.as_str(), ""));
+        }
+    }))
+}
 
 impl Service {
     /// Waits until issuers have answered once, for a while: a restart refuses no good token.

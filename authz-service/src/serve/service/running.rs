@@ -51,6 +51,9 @@ impl Running for Service {
             keys.insert(record.id.clone(), record.clone());
             keys
         });
+        if record.revoked_at.is_some() {
+            self.revocations.revoke(record.tenant.as_str(), &record.id);
+        }
     }
 
     fn provider_key_version(&self, tenant: &TenantName, provider: &str) -> u64 {
@@ -65,6 +68,8 @@ impl Running for Service {
             keys.insert(name.clone(), own.clone());
             keys
         });
+        // A grant says whose key a request leaves with.
+        self.revocations.revoke(name.0.as_str(), "");
     }
 
     async fn reload(&self) -> Result<(), Vec<Problem>> {

@@ -3,11 +3,11 @@
 use gateway_core::gate::Usage;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::{AuditLine, AuditRecord, Decision, SettledLine, cut};
+use super::{AuditLine, AuditRecord, Decision, SettledLine, cut, outcome_name};
 use crate::ledger::GrantId;
-use crate::store::WriteError;
 use crate::store::integer::{int, optional, uint};
 use crate::store::restored::cost;
+use crate::store::{Settle, WriteError};
 
 /// Inserts a record of the service's own; where a worker has reported the refusal of the same request already, that line
 /// is completed.
@@ -52,6 +52,45 @@ fn complete_refusal(db: &Connection, record: &AuditRecord) -> Result<bool, Write
 /// A path without what may hold a secret.
 fn bare(path: &str) -> &str {
     path.split(['?', '#']).next().unwrap_or_default()
+}
+
+/// Inserts a record of a grant of which there is none yet; says whether it did.
+pub(in crate::store) fn insert_new(db: &Connection, record: &AuditRecord) -> Result<bool, WriteError> {
+    let known = "SELECT count(*) FROM audit WHERE grant_id = ?1";
+    let id = record.grant_id.map(|id| id.0);
+    let new = db.prepare_cached(known)?.query_row([id], |row| row.get::<_, i64>(0))? == 0;
+    if new {
+        insert_row(db, record, None)?;
+    }
+    Ok(new)
+}
+
+/// Completes the line of a grant whose request has ended.
+pub(in crate::store) fn end(db: &Connection, settlement: &Settle) -> Result<(), WriteError> {
+    let (charge, usage) = (&settlement.charge, &settlement.usage);
+    let sql = "UPDATE audit SET decision = 'allow', settled_ms = ?2, outcome = ?3, estimated = ?4, duration_ms = ?5,
+        details = ?6, charged_tokens = ?7, charged_gpu_ms = ?8, charged_micro_usd = ?9, charged_requests = ?10,
+        input = ?11, cached_input = ?12, output = ?13, reasoning = ?14, status = ?15,
+        code = CASE ?16 WHEN '' THEN code ELSE ?16 END WHERE grant_id = ?1";
+    db.prepare_cached(sql)?.execute(params![
+        settlement.grant_id.0,
+        int(settlement.at_ms),
+        outcome_name(settlement.outcome),
+        settlement.estimated,
+        int(settlement.duration_ms),
+        cut(&settlement.details, 256),
+        int(charge.tokens),
+        int(charge.gpu_ms),
+        int(charge.micro_usd),
+        int(charge.requests),
+        int(usage.input),
+        int(usage.cached_input),
+        int(usage.output),
+        int(usage.reasoning),
+        settlement.status,
+        cut(&settlement.denial, 64),
+    ])?;
+    Ok(())
 }
 
 /// Inserts a record that a worker reports; a repeat is ignored.

@@ -96,6 +96,7 @@ fn refusals_that_are_reported_again_are_one_line() {
                 status: 403,
                 details: "rbac_access_denied".into(),
                 code: "not_admitted".into(),
+                under: None,
             })
             .collect(),
         lost,
@@ -128,6 +129,7 @@ fn a_decision_that_came_too_late_and_the_refusal_of_the_same_request_are_one_lin
         status: 503,
         details: "ext_authz_error".into(),
         code: "service_unavailable".into(),
+        under: None,
     });
     let (proxy, refusals) = ("edge-1".to_owned(), refusals.collect());
     let report = Command::Refusals { proxy, worker: [1; 16], refusals, lost: None, at_ms: NOON + 500 };

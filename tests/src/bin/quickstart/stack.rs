@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
-use bulkhead_tests::configuration::{Places, placed_on, portable, repository};
+use bulkhead_tests::configuration::{Places, Profile, placed_on, repository};
 use bulkhead_tests::gateway::Service;
 use bulkhead_tests::process::{Process, built, free_port};
 use bulkhead_tests::{client, eventually};
@@ -70,10 +70,11 @@ impl Stack {
             upstream_2: local(hosted),
             proxies: &service.proxies(),
             wasm,
+            secrets: directory,
             access_log: &directory.join("access.jsonl"),
         };
         let config = directory.join("envoy.yaml");
-        fs::write(&config, placed_on(&portable(), &places, gateway, admin))?;
+        fs::write(&config, placed_on(&Profile::Portable.text(), &places, gateway, admin))?;
         let config = config.display().to_string();
         let arguments = ["-c", &config, "--concurrency", "2", "--disable-hot-restart", "--log-level", "warning"];
         others.push(spawn(keep, "envoy", envoy, &arguments, &directory.join("envoy.log")).await);

@@ -76,5 +76,18 @@ fn plans() {
             "reserve: bounds",
             &["a/plans.yml:10:12: unknown value `bounds`, did you mean `bound`?"],
         ),
+        (P, "longestStream: 5m", "grantTtl: 61s", &["a/plans.yml:10:13: `61s` is out of range: at most 60s"]),
+        (
+            P,
+            "longestStream: 5m",
+            "grantTtl: 10",
+            &["a/plans.yml:10:13: `10` is no duration: write an integer with one unit of ms, s, m, h, d after it"],
+        ),
+        (
+            P,
+            "longestStream: 5m",
+            "audit: strickt",
+            &["a/plans.yml:10:10: unknown value `strickt`, did you mean `strict`?"],
+        ),
     ]);
 }

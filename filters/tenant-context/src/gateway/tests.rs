@@ -1,5 +1,6 @@
 //! One arrival that is admitted, each way to differ from it, and garbage.
 
+use gateway_core::gate::{Revocation, SyncResponse};
 use proptest::prelude::*;
 
 use super::*;
@@ -142,6 +143,38 @@ fn a_grant_ends() {
     let held = TenantContext::admit(&arrival(&text)).unwrap();
     for (now, expired) in [(1_000, false), (1_499, false), (1_500, true), (u64::MAX, true), (999, true), (0, true)] {
         assert_eq!(held.expired(now), expired, "{now}");
+    }
+}
+
+/// Told `epoch` and these revocations by a report that was sent at `sent_ms`.
+fn told(sent_ms: u64, epoch: u64, revocations: Vec<Revocation>) -> Revocations {
+    let mut known = Revocations::default();
+    for (sequence, epoch, revocations) in [(1, 1, Vec::new()), (2, epoch, revocations)] {
+        known.sent(sequence, sent_ms);
+        known.told(&SyncResponse { sequence, epoch, revocations, floor: 0 });
+    }
+    known
+}
+
+#[test]
+fn a_slow_body_does_not_outlive_its_credential() {
+    let grant = Grant { lifetime_ms: 65_000, epoch: 5, ..grant() };
+    let held = Held { signed: Bytes::new(), grant, received_ms: 10_000 };
+    let code = |known: &mut Revocations, now_ms: u64| {
+        held.still_good(known, now_ms - QUICK_MS - 1, now_ms).err().map(|denial| denial.code)
+    };
+    let revoked = |epoch| vec![Revocation { epoch, tenant: "acme".into(), key_id: String::new() }];
+    assert_eq!(code(&mut Revocations::default(), 12_000), None, "the service has said so two seconds ago");
+    assert_eq!(code(&mut Revocations::default(), 12_001), Some(Code::ServiceUnavailable));
+    assert_eq!(code(&mut told(50_000, 5, Vec::new()), 52_000), None);
+    assert_eq!(code(&mut told(50_000, 5, Vec::new()), 52_001), Some(Code::ServiceUnavailable));
+    assert_eq!(code(&mut told(50_000, 6, revoked(6)), 50_000), Some(Code::InvalidCredential));
+    assert_eq!(code(&mut told(50_000, 6, revoked(5)), 50_000), None);
+    let everybody = vec![Revocation { epoch: 6, ..Revocation::default() }];
+    assert_eq!(code(&mut told(50_000, 6, everybody), 50_000), Some(Code::ServiceUnavailable), "nobody is accused");
+    assert_eq!(held.still_good(&mut told(50_000, 6, revoked(6)), 50_000, 50_000 + QUICK_MS), Ok(()), "it came at once");
+    for now_ms in [75_000, 9_999, u64::MAX] {
+        assert_eq!(code(&mut told(now_ms, 5, Vec::new()), now_ms), Some(Code::NotAdmitted), "{now_ms}");
     }
 }
 
