@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bulkhead_tests::client::H2;
-use bulkhead_tests::configuration::{Profile, patient};
+use bulkhead_tests::configuration::{Profile, patient_checks};
 use bulkhead_tests::eventually;
 use bulkhead_tests::gateway::{Gateway, chat_body};
 use bulkhead_tests::process::Signal;
@@ -46,10 +46,13 @@ async fn hang_up(gateway: &Gateway, count: usize) {
     futures_util::future::join_all((0..LANES).map(lane)).await;
 }
 
-/// Envoy's resident memory once nothing is under way.
+/// What Envoy holds once nothing is under way: what is allocated, and what is resident beside the allocator's heap, the
+/// module's VMs among it. Not the heap's own size: it keeps what a burst once took.
 async fn resident(gateway: &Gateway) -> u64 {
     tokio::time::sleep(Duration::from_millis(1_800)).await;
-    gateway.envoy.resident_bytes()
+    let heap = gateway.envoy_stat("server.memory_heap_size").await;
+    let allocated = gateway.envoy_stat("server.memory_allocated").await;
+    gateway.envoy.resident_bytes().saturating_sub(heap) + allocated
 }
 
 #[tokio::test]
@@ -68,10 +71,10 @@ async fn memory_is_flat_and_every_lease_goes_back() {
     println!("{count} clients that hung up; KiB after each fifth: {steps:?}");
     let asked: Vec<_> = gateway.fake().leases().into_iter().flat_map(|lease| lease.asks).collect();
     let refusals = reports(&gateway).into_iter().flat_map(|report| report.refusals);
-    // they were admitted but for the budget: what they left is a model, and no reason of ours
+    // they were admitted but for the budget: what they left is a model, and no reason of ours; a flood of them is cut
     let waited: BTreeSet<String> =
         refusals.filter(|one| !one.model.is_empty() && one.denial.is_empty()).map(|one| one.request_id).collect();
-    assert!(waited.len() > count / 2, "{} of {count} left while they waited for a lease", waited.len());
+    assert!(waited.len() > count / 10, "{} of {count} left while they waited for a lease", waited.len());
     let end = steps.last().copied().unwrap_or_default() << 10;
     assert!(end <= warm + TOLERANCE, "Envoy grew from {warm} to {end} bytes: {steps:?} KiB");
     sound(&gateway).await;
@@ -95,7 +98,7 @@ async fn left(gateway: &Gateway) -> (u64, u64) {
 #[tokio::test]
 async fn the_whole_budget_is_free_again() {
     let builder = Gateway::builder().profile(Profile::Inline).concurrency(2);
-    let gateway = builder.envoy(|text| patient(&text, "5s")).start().await;
+    let gateway = builder.envoy(|text| patient_checks(&text, "5s")).start().await;
     for _ in 0..6 {
         assert_eq!(gateway.chat("acme", &chat_body("[tokens=1]")).await.status, 200);
     }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use bulkhead_tests::configuration::{Profile, patient};
+use bulkhead_tests::configuration::{Profile, patient_checks};
 use bulkhead_tests::eventually;
 use bulkhead_tests::fake_service::{GateWord, Word, deny};
 use bulkhead_tests::gateway::{Gateway, chat_body};
@@ -178,7 +178,7 @@ async fn whatever_the_order() {
 async fn whatever_the_order_the_books_balance() {
     let streams = if bulkhead_tests::full() { 2_000 } else { 250 };
     let builder = Gateway::builder().profile(Profile::Inline).concurrency(2);
-    let gateway = builder.envoy(|text| patient(&text, "5s")).start().await;
+    let gateway = builder.envoy(|text| patient_checks(&text, "5s")).start().await;
     let left = async || gateway.service().left("acme", "spend-per-day").await;
     let before = left().await;
     let lane = |lane: u64| {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bulkhead_tests::client::{Answer, H2, PATIENCE, Raw};
-use bulkhead_tests::configuration::{Profile, patient};
+use bulkhead_tests::configuration::{Profile, patient_checks};
 use bulkhead_tests::eventually;
 use bulkhead_tests::fake_service::{GateWord, Word, allow, inline_grant, lend, signed};
 use bulkhead_tests::gateway::{Builder, CHAT, Gateway, chat_body};
@@ -27,7 +27,7 @@ fn bearer(gateway: &Gateway) -> String {
 /// A gateway in profile `inline` whose fake service grants every chat; grants are held, as [`held`] says.
 pub(crate) async fn staged(build: impl FnOnce(Builder) -> Builder) -> Gateway {
     let builder = Gateway::builder().profile(Profile::Inline).fake_service(Word::Hang).gate(lends());
-    let gateway = build(builder).envoy(|text| patient(&text, "5s")).start().await;
+    let gateway = build(builder).envoy(|text| patient_checks(&text, "5s")).start().await;
     gateway.fake().tell(1, 0, Vec::new()); // an epoch: what workers know is fresh, and they may hold
     gateway.fake().say(word(&grant(&gateway, |_| {})));
     gateway

@@ -225,7 +225,7 @@ fn filters_are_put_in_replaced_and_taken_out_in_both_texts() {
         assert!(!instead.contains("- name: gateway\n") && instead.contains("          - name: other\n\n"), "{instead}");
         assert!(
             !patient(&text, "5s").contains(" timeout: 0.25s")
-                && patient(&text, "5s").contains("connect_timeout: 0.25s")
+                && patient_checks(&text, "5s").contains("connect_timeout: 0.25s")
         );
     }
 }
