@@ -64,7 +64,8 @@ walk() {
     local what="$1" version="$2" filter="${3:-}" envoy cases
     envoy="${ENVOY:-$(install_envoy "$version")}"
     PYTHON_OPENAI="$(install_openai)"
-    export PYTHON_OPENAI
+    OIDC_PROVIDER="$(install_oidc)"
+    export PYTHON_OPENAI OIDC_PROVIDER
     build
     if [ -n "$filter" ]; then
         cases="$(cargo test --quiet --locked --test walk -- --list "$filter")"

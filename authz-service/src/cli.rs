@@ -17,6 +17,7 @@ mod vault;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -54,6 +55,8 @@ pub struct ServeOptions {
     pub admin: UnixAddr,
     /// Where metrics and health are read; loopback only.
     pub http: SocketAddr,
+    /// Failed logins that a source has a minute.
+    pub failed_logins_per_minute: NonZeroU32,
 }
 
 /// PEM files of the TLS listener.

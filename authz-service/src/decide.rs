@@ -25,6 +25,7 @@ use gateway_core::name::{ModelName, TenantName};
 
 use crate::identity::Identity;
 use crate::identity::api_key::KeyRecord;
+use crate::identity::discovery::KeyRing;
 use crate::ledger::{GrantId, Ledger, Reservation};
 use crate::registry::{CredentialHeader, EndpointKind, Registry, Tenant};
 use crate::vault::Secret;
@@ -45,6 +46,8 @@ pub struct Arrival<'a> {
     pub request_id: &'a str,
     /// The proxy that asks.
     pub proxy: &'a str,
+    /// The client's certificate as Envoy gives it (PEM, URL-encoded); empty without one.
+    pub certificate: &'a str,
     /// When.
     pub now: jiff::Timestamp,
     /// The grant's id: 16 bytes, at least 80 random bits of them.
@@ -55,6 +58,8 @@ pub struct Arrival<'a> {
 pub struct Grounds<'a> {
     /// What operators wrote.
     pub registry: &'a Registry,
+    /// The keys that issuers publish.
+    pub published: &'a KeyRing,
     /// What the store keeps of API keys, by key id.
     pub keys: &'a HashMap<String, KeyRecord>,
     /// The tenants' own keys of providers.
@@ -194,7 +199,7 @@ fn admit(grounds: &Grounds<'_>, arrival: &Arrival<'_>, room: Room, facts: &mut F
     if arrival.head.method != method(endpoint.kind) {
         return Err(Code::MethodNotAllowed.into());
     }
-    let identity = caller::identify(grounds, arrival, &checked)?;
+    let identity = caller::identify(grounds, arrival, &checked, endpoint.kind)?;
     facts.tenant = Some(identity.tenant.clone());
     facts.principal.clone_from(&identity.principal);
     facts.key_id.clone_from(&identity.key_id);

@@ -36,6 +36,7 @@ pub use counter::{BadKey, CounterKey, Hold};
 pub use entry::{Reservation, ReservationState};
 pub use lease::{Account, Asked, Holder, Lease, LeaseId, Lent, Taken};
 pub use presence::Synced;
+pub(crate) use rate::{Pace, Rate};
 pub use restore::WindowTotal;
 pub use settlement::{Expired, Settled};
 #[cfg(test)]

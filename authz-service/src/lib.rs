@@ -9,6 +9,7 @@ pub mod registry;
 pub mod resource;
 pub mod serve;
 pub mod store;
+mod throttle;
 pub mod vault;
 
 /// The tonic service of `gate.proto`; its messages are [`gateway_core::gate`].

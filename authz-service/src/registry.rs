@@ -12,6 +12,7 @@ use gateway_core::claims::PathTemplate;
 use gateway_core::name::{ModelName, TenantName};
 use gateway_core::price::ModelCost;
 
+use crate::identity::discovery::Network;
 use crate::identity::jwt::KeySet;
 
 /// One version of everything that operators wrote.
@@ -283,9 +284,55 @@ pub struct Issuer {
     /// Greatest `exp - iat` (or `exp - now` without `iat`).
     pub max_lifetime: Duration,
     /// Verification keys, pinned to their algorithms.
-    pub keys: KeySet,
+    pub keys: IssuerKeys,
     /// What its principals may use.
     pub permits: Permits,
+    /// What scopes permit of that; without, all of it.
+    pub scopes: Option<Scopes>,
+}
+
+/// Where an issuer's keys are.
+#[derive(Debug)]
+pub enum IssuerKeys {
+    /// In a file beside the resources.
+    File(Arc<KeySet>),
+    /// Where the issuer publishes them: held by [`crate::identity::discovery::KeyRing`].
+    Published(Discovery),
+}
+
+/// How the keys that an issuer publishes are read and kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Discovery {
+    /// Addresses that are not public and may be connected to all the same, also without TLS.
+    pub private_addresses: Vec<Network>,
+    /// How often they are read again.
+    pub refresh: Duration,
+    /// How old they may get while they cannot be read.
+    pub max_stale: Duration,
+    /// How often tokens with a key that is not there may have them read out of turn.
+    pub unknown_key_interval: Duration,
+}
+
+/// What the scopes of an issuer's tokens permit.
+#[derive(Debug)]
+pub struct Scopes {
+    /// Name of the claim: a text with spaces between, or a list.
+    pub claim: String,
+    /// By scope, within what the issuer's principals may use.
+    pub permits: HashMap<String, Permits>,
+}
+
+impl Permits {
+    /// What any of these permits at one endpoint; of none, nothing.
+    #[must_use]
+    pub fn any_at<'a>(permits: impl Iterator<Item = &'a Self>, endpoint: EndpointKind) -> Self {
+        let at = |one: &&Self| one.endpoints.as_ref().is_none_or(|endpoints| endpoints.contains(&endpoint));
+        let nothing = Self { models: Some(BTreeSet::new()), endpoints: Some(BTreeSet::new()) };
+        permits.filter(at).fold(nothing, |all, one| Self {
+            models: all.models.zip(one.models.clone()).map(|(all, one)| all.into_iter().chain(one).collect()),
+            endpoints: Some(BTreeSet::from([endpoint])),
+        })
+    }
 }
 
 impl Registry {

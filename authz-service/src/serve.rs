@@ -94,6 +94,7 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
     let clock = tokio::spawn(housekeeping(Arc::clone(&service)));
     let watch = tokio::spawn(watch::resources(Arc::clone(&service), look));
     let signals = tokio::spawn(signals(Arc::clone(&service), stop));
+    service.first_keys().await;
     service.enter(Phase::Ready);
     tracing::info!(
         proxies = %options.proxies, admin = %options.admin.path().display(), http = %options.http,
@@ -108,6 +109,7 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
     signals.abort();
     clock.abort();
     watch.abort();
+    service.record_refused_sources(service::now()).await;
     tracing::info!("stopped");
     Ok(())
 }

@@ -22,6 +22,7 @@ pub enum Code {
     AmbiguousCredentials,
     CredentialInUrl,
     InvalidCredential,
+    IdpUnavailable,
     // tenant, model, endpoint
     TenantConflict,
     TenantSuspended,
@@ -105,6 +106,9 @@ impl Code {
                 row("credential_in_url", 401, AUTHENTICATION, "A credential in the URL is not accepted.")
             }
             Self::InvalidCredential => row("invalid_credential", 401, AUTHENTICATION, "The credential is not valid."),
+            Self::IdpUnavailable => {
+                row("idp_unavailable", 401, AUTHENTICATION, "The identity provider's keys are not available.")
+            }
             Self::TenantConflict => {
                 row("tenant_conflict", 403, PERMISSION, "The request names another tenant than its credential.")
             }
@@ -171,6 +175,7 @@ impl Code {
         Self::AmbiguousCredentials,
         Self::CredentialInUrl,
         Self::InvalidCredential,
+        Self::IdpUnavailable,
         Self::TenantConflict,
         Self::TenantSuspended,
         Self::TenantMismatch,

@@ -75,6 +75,9 @@ pub const ROOM_LAST_HOP: &str = "last-hop";
 
 /// gRPC metadata key that carries the proxy's id in ext_authz and in the Gate.
 pub const PROXY: &str = "x-bulkhead-proxy";
+/// gRPC metadata key of ext_authz: the client's address as Envoy trusts it (`xff_num_trusted_hops`). The Check's own
+/// `source.address` is the direct peer, which behind a load balancer is the load balancer.
+pub const SOURCE: &str = "x-bulkhead-source";
 /// Envoy cluster of the service, where the module calls the Gate and data endpoints are routed.
 pub const SERVICE_CLUSTER: &str = "bulkhead-service";
 

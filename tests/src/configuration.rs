@@ -180,7 +180,8 @@ pub fn fails_open(text: &str) -> String {
 pub fn nameless(text: &str) -> String {
     let name = "{key: x-bulkhead-proxy, value: edge-1}";
     assert!(text.contains(name), "`{name}` must stand in the configuration");
-    text.replace(&format!("{name}, "), "").replace(name, "")
+    let lines = text.split_inclusive('\n').filter(|line| line.trim() != format!("- {name}"));
+    lines.collect::<String>().replace(&format!("{name}, "), "").replace(name, "")
 }
 
 /// Puts an HTTP filter (YAML at no indent, without its `- `) in front of another one, which is told by its `name`.

@@ -2,7 +2,7 @@
 
 mod ask;
 mod books;
-mod builder;
+pub(crate) mod builder;
 mod service;
 
 use std::collections::BTreeMap;

@@ -16,6 +16,7 @@ pub mod configuration;
 pub mod fake_service;
 pub mod gateway;
 pub mod mint;
+pub mod oidc;
 pub mod policies;
 pub mod process;
 pub mod upstream;

@@ -1,6 +1,7 @@
 //! The commands and their help: what an operator reads with `--help`, examples and units included.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -119,6 +120,15 @@ pub(super) struct ServeArgs {
     /// Loopback address of /metrics, /healthz and /readyz
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9464")]
     http: SocketAddr,
+    /// Failed logins that one source has a minute; then it is answered 429, before anything is looked up
+    ///
+    /// A source is the client's address as Envoy trusts it, an IPv6 one by its /64: Envoy's configuration hands it over
+    /// as `x-bulkhead-source` in ext_authz's initial_metadata, and `xff_num_trusted_hops` says which it is behind a load
+    /// balancer. As many fail at once, and one more each 60/N seconds; requests that log in count nothing, but wait with
+    /// the others while their source is over. The audit log has one line a second for each source that is refused, with
+    /// their number. A restart forgets.
+    #[arg(long, value_name = "N", default_value = "60")]
+    failed_logins_per_minute: NonZeroU32,
 }
 
 #[derive(Debug, Subcommand)]
@@ -229,10 +239,10 @@ pub(super) enum Output {
 impl ServeArgs {
     /// With the socket that the global `--admin` named.
     pub(super) fn into_options(self, admin: UnixAddr) -> ServeOptions {
-        let Self { policies, state, kek_file, proxies, http, .. } = self;
+        let Self { policies, state, kek_file, proxies, http, failed_logins_per_minute, .. } = self;
         let files = self.tls_cert.zip(self.tls_key).zip(self.tls_client_ca);
         let files = files.map(|((certificate, key), client_ca)| TlsFiles { certificate, key, client_ca });
         let (proxies_tls, listed) = (self.proxies_tls.zip(files), self.proxy);
-        ServeOptions { policies, state, kek_file, proxies, proxies_tls, listed, admin, http }
+        ServeOptions { policies, state, kek_file, proxies, proxies_tls, listed, admin, http, failed_logins_per_minute }
     }
 }

@@ -24,7 +24,7 @@ fn the_command_line_is_well_formed() {
 
 #[test]
 fn serve_is_told_everything() {
-    let line = "bulkhead serve --policies p --state s.db --kek-file k --proxies unix:/r/p.sock --admin unix:/r/a.sock --http 127.0.0.1:1";
+    let line = "bulkhead serve --policies p --state s.db --kek-file k --proxies unix:/r/p.sock --admin unix:/r/a.sock --http 127.0.0.1:1 --failed-logins-per-minute 7";
     let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
     let Command::Serve(args) = cli.command else { panic!("{cli:?}") };
     let options = args.into_options(admin_socket(cli.admin, None).unwrap());
@@ -37,6 +37,7 @@ fn serve_is_told_everything() {
         listed: Vec::new(),
         admin: "unix:/r/a.sock".parse().unwrap(),
         http: "127.0.0.1:1".parse().unwrap(),
+        failed_logins_per_minute: 7.try_into().unwrap(),
     };
     assert_eq!(options, expected);
 

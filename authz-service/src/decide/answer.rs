@@ -57,10 +57,11 @@ pub(super) fn head(arrival: &Arrival<'_>, caller: &Caller<'_>, offered: &Offered
     Allow { grant, cluster: String::new(), credential: None, facts: Facts::default(), reservation: None }
 }
 
-/// How long a worker may use the grant for requests alike: never longer than the credential is good for.
+/// How long a worker may use the grant for requests alike: never longer than the credential is good for, and not at all
+/// where it is good on one connection only, which workers do not tell from another.
 fn hold_ms(arrival: &Arrival<'_>, caller: &Caller<'_>) -> u32 {
     let plan = &caller.tenant.plan;
-    if plan.audit == Audit::Strict {
+    if plan.audit == Audit::Strict || caller.identity.bound {
         return 0;
     }
     let good_for = caller.identity.expires_at.duration_since(arrival.now);

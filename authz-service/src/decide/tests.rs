@@ -4,7 +4,7 @@ mod differential;
 mod heads;
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use gateway_core::chat::OutputLimitField;
@@ -22,6 +22,9 @@ use crate::registry::{
 use crate::vault::system_random;
 
 const NOW: &str = "2026-11-22T12:00:00Z";
+
+/// No issuer publishes its keys here.
+static OFFLINE: LazyLock<KeyRing> = LazyLock::new(KeyRing::offline);
 
 /// What decisions are made from, and the credentials that prove somebody in it.
 pub(crate) struct World {
@@ -106,6 +109,7 @@ impl World {
     fn grounds(&self) -> Grounds<'_> {
         Grounds {
             registry: &self.registry,
+            published: &OFFLINE,
             keys: &self.keys,
             vault: self,
             ledger: &self.ledger,
@@ -160,6 +164,7 @@ impl Ask {
             body,
             request_id: "r-1",
             proxy: "edge-1",
+            certificate: "",
             now: self.now,
             grant_id: GrantId(id),
         })

@@ -33,6 +33,7 @@ pub struct Metrics {
     resources: Family<KindLabels, Gauge>,
     reload_ok: Gauge,
     reloads: Family<ResultLabels, Counter>,
+    issuer_readings: Family<ResultLabels, Counter>,
 }
 
 /// What was decided.
@@ -92,6 +93,7 @@ impl Metrics {
             resources: Family::default(),
             reload_ok: Gauge::default(),
             reloads: Family::default(),
+            issuer_readings: Family::default(),
             registry: Registry::default(),
         };
         metrics.register(&mut registry);
@@ -121,6 +123,11 @@ impl Metrics {
             self.reload_ok.clone(),
         );
         to.register("reloads", "Readings of the policies, by result", self.reloads.clone());
+        to.register(
+            "issuer_readings",
+            "Readings of the keys that issuers publish, by result",
+            self.issuer_readings.clone(),
+        );
     }
 
     /// One request decided, `took` after it arrived. `code` is a row of the table of denials, or `ok`.
@@ -181,6 +188,11 @@ impl Metrics {
         self.reloads.get_or_create(&ResultLabels { result: result(ok) }).inc();
     }
 
+    /// An issuer's published keys were read, or could not be.
+    pub fn issuer_read(&self, ok: bool) {
+        self.issuer_readings.get_or_create(&ResultLabels { result: result(ok) }).inc();
+    }
+
     /// All of it, as `OpenMetrics` text.
     #[must_use]
     pub fn text(&self) -> String {
@@ -224,6 +236,7 @@ mod tests {
         metrics.reservations(7);
         metrics.resources("Tenant", 3);
         metrics.reloaded(false);
+        metrics.issuer_read(false);
         let text = metrics.text();
         for line in [
             r#"bulkhead_requests_total{decision="Allow",code="ok"} 1"#,
@@ -239,6 +252,7 @@ mod tests {
             r#"bulkhead_resources{kind="Tenant"} 3"#,
             "bulkhead_last_reload_ok 0",
             r#"bulkhead_reloads_total{result="failed"} 1"#,
+            r#"bulkhead_issuer_readings_total{result="failed"} 1"#,
             concat!(r#"bulkhead_build_info{version=""#, env!("CARGO_PKG_VERSION"), r#""} 1"#),
             "# EOF",
         ] {

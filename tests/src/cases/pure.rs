@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use authz_service::decide::{self, Allow, Decision, Deny, Grounds, OwnKeys};
 use authz_service::identity::api_key::{KeyRecord, NewKey};
+use authz_service::identity::discovery::KeyRing;
 use authz_service::ledger::{GrantId, Ledger, Now};
 use authz_service::registry::{CredentialHeader, Registry};
 use authz_service::resource;
@@ -95,11 +96,13 @@ impl Pure {
             body: &request.body,
             request_id: &request_id,
             proxy: PROXY,
+            certificate: "",
             now: jiff::Timestamp::now(),
             grant_id: GrantId((u128::from(number)).to_be_bytes()),
         };
         let grounds = Grounds {
             registry: &self.registry,
+            published: &KeyRing::offline(),
             keys: &self.keys,
             vault: &NoOwnKeys,
             ledger: &self.ledger,

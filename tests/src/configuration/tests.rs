@@ -15,6 +15,9 @@ fn manager(profile: Profile) -> Value {
     whole(profile)["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"].clone()
 }
 
+/// The client as Envoy trusts it.
+const CLIENT: &str = "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%";
+
 /// A filter's `typed_config`.
 fn filter(profile: Profile, name: &str) -> Value {
     let manager = manager(profile);
@@ -88,7 +91,7 @@ fn names_and_limits_are_those_of_wire_rs() {
     assert_eq!(authz["with_request_body"]["max_request_bytes"], wire::MAX_BODY_BYTES);
     assert_eq!(authz["failure_mode_allow"], false);
     assert_eq!(authz["grpc_service"]["envoy_grpc"]["cluster_name"], wire::SERVICE_CLUSTER);
-    assert_eq!(said(&authz), [(wire::PROXY, "edge-1")]);
+    assert_eq!(said(&authz), [(wire::PROXY, "edge-1"), (wire::SOURCE, CLIENT)]);
 }
 
 #[test]
@@ -114,9 +117,9 @@ fn inline_skips_on_the_modules_words_alone_and_both_gates_know_them() {
         assert!(stripped.as_array().unwrap().contains(&serde_json::json!({"remove": carrier})), "{carrier}");
     }
 
-    for (name, key, word, room) in [
-        (wire::EXT_AUTHZ, wire::MARK, ("prefix", wire::MARK_HELD), wire::ROOM_INLINE),
-        ("last-hop", wire::LAST_HOP, ("exact", wire::LAST_HOP_PLATFORM), wire::ROOM_LAST_HOP),
+    for (name, key, word, room, source) in [
+        (wire::EXT_AUTHZ, wire::MARK, ("prefix", wire::MARK_HELD), wire::ROOM_INLINE, &[(wire::SOURCE, CLIENT)][..]),
+        ("last-hop", wire::LAST_HOP, ("exact", wire::LAST_HOP_PLATFORM), wire::ROOM_LAST_HOP, &[]),
     ] {
         let wrapper = filter(Profile::Inline, name);
         assert!(wrapper["xds_matcher"]["matcher_list"]["matchers"][0]["predicate"].get("not_matcher").is_none());
@@ -125,7 +128,7 @@ fn inline_skips_on_the_modules_words_alone_and_both_gates_know_them() {
         assert_eq!(authz["failure_mode_allow"], false);
         assert!(authz.get("with_request_body").is_none(), "{name}: the body never leaves Envoy");
         assert_eq!(authz["grpc_service"]["envoy_grpc"]["cluster_name"], wire::SERVICE_CLUSTER);
-        assert_eq!(said(authz), [(wire::PROXY, "edge-1"), (wire::ROOM, room)]);
+        assert_eq!(said(authz), [&[(wire::PROXY, "edge-1"), (wire::ROOM, room)], source].concat());
     }
     let marked = filter(Profile::Inline, "gate")["rules"]["policies"]["granted"]["principals"][1].clone();
     let held =

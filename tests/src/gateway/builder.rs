@@ -29,6 +29,7 @@ pub struct Builder {
     record: bool,
     state: Option<PathBuf>,
     serve: Vec<String>,
+    failed_logins: u32,
 }
 
 impl Default for Builder {
@@ -44,6 +45,7 @@ impl Default for Builder {
             record: true,
             state: None,
             serve: Vec::new(),
+            failed_logins: 1_000_000,
         }
     }
 }
@@ -113,6 +115,13 @@ impl Builder {
         self
     }
 
+    /// How often a source may fail to log in each minute; by chance no test meets the limit that it has otherwise.
+    #[must_use]
+    pub fn failed_logins_per_minute(mut self, failures: u32) -> Self {
+        self.failed_logins = failures;
+        self
+    }
+
     /// Gives `bulkhead serve` further arguments; `--proxies` among them replaces the socket.
     #[must_use]
     pub fn serve(mut self, arguments: &[&str]) -> Self {
@@ -136,8 +145,10 @@ impl Builder {
                 (None, Some(fake))
             }
             None => {
+                let failed_logins = ["--failed-logins-per-minute".into(), self.failed_logins.to_string()];
+                let arguments = [self.serve, failed_logins.into()].concat();
                 let state = self.state.unwrap_or_else(|| directory.path().join("state.db"));
-                (Some(Service::start(directory.path(), &self.policies, &state, self.serve).await), None)
+                (Some(Service::start(directory.path(), &self.policies, &state, arguments).await), None)
             }
         };
         let proxies = match (&service, &fake) {
@@ -226,7 +237,7 @@ pub(crate) fn bulkhead_binary() -> PathBuf {
     built("bulkhead")
 }
 
-fn cache() -> PathBuf {
+pub(crate) fn cache() -> PathBuf {
     let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache");
     std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from).join("bulkhead")
 }

@@ -2,6 +2,7 @@
 //! grant. Profile `portable` goes through a real Envoy (`tests/walk`).
 
 use std::fs;
+use std::num::NonZeroU32;
 use std::os::unix::fs::PermissionsExt as _;
 
 use envoy_types::pb::envoy::config::core::v3::{HeaderMap, HeaderValue};
@@ -79,6 +80,7 @@ impl House {
             listed: Vec::new(),
             admin: socket("admin").parse().unwrap(),
             http: "127.0.0.1:0".parse().unwrap(),
+            failed_logins_per_minute: NonZeroU32::MAX,
         })
         .unwrap();
         let admin = Administration::new(Arc::clone(&service));

@@ -3,6 +3,7 @@
 mod leases;
 mod strangers;
 
+use std::num::NonZeroU32;
 use std::os::unix::fs::PermissionsExt as _;
 
 use gateway_core::gate::{self, Ask, Closed, Cost, Grant, Leased, Lent, Outcome, Settlement, SignedGrant, Usage};
@@ -72,6 +73,7 @@ fn start(directory: &TempDir) -> Arc<Service> {
         listed: Vec::new(),
         admin: format!("unix:{}", at("admin.sock").display()).parse().unwrap(),
         http: "127.0.0.1:0".parse().unwrap(),
+        failed_logins_per_minute: NonZeroU32::MAX,
     };
     Service::start(&options).unwrap()
 }
