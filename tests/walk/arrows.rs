@@ -74,6 +74,18 @@ fn one_file_calls_the_sdk() {
     }
 }
 
+/// The client's headers are read ahead of ext_authz alone; behind it, and in `on_log`, one of them may be a provider's key.
+#[test]
+fn one_file_reads_the_clients_headers() {
+    for (path, text) in sources(&packages()["bulkhead-module"].folder.join("src")) {
+        let reads = text.contains("client_headers") || text.contains("MapType::HttpRequestHeaders).unwrap");
+        let may = path.ends_with("src/front.rs") || path.ends_with("host/front.rs");
+        assert!(!reads || may, "{} reads the client's headers", path.display());
+        let at_the_end = path.ends_with("stream/end.rs") && text.contains("request_header(");
+        assert!(!at_the_end, "{} reads a request header in `on_log`", path.display());
+    }
+}
+
 #[test]
 fn pure_crates_name_nothing_impure() {
     for name in ["gateway-core", "tenant-context", "gpu-accounting", "header-hardening"] {

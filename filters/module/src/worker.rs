@@ -39,10 +39,9 @@ impl Worker {
     /// Takes the VM's state over; a call that another root context has under way counts as failed.
     pub(crate) fn start(root: u32, config: Rc<Config>, shared: Rc<Shared>) -> Self {
         host::tick_every(TICK_MS.min(config.sync_interval_ms));
-        if shared.queue.get().is_none() {
-            let name = shared.id.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-            shared.queue.set(host::gate::register_queue(&name));
-        }
+        // a queue wakes the root context that registered it: another configuration brings another one
+        let name: String = shared.id.iter().map(|byte| format!("{byte:02x}")).collect();
+        shared.queue.set(host::gate::register_queue(&format!("{name}-{root}")));
         let service = Service::new(&config.service);
         let worker = Self { root, config, service, shared, sent: None, next_report_ms: 0 };
         if worker.shared.call.take().is_some() {
