@@ -262,10 +262,10 @@ fn own_fields() -> Fields {
         .into()
 }
 
-fn apply(headers: &mut Fields, edits: Vec<HeaderEdit>) {
+fn apply(headers: &mut Fields, edits: Vec<HeaderEdit<'_>>) {
     for edit in edits {
         match edit {
-            HeaderEdit::Set(name, value) => set(headers, &name, &value),
+            HeaderEdit::Set(name, value) => set(headers, name, &value),
             HeaderEdit::Remove(name) => headers.retain(|(have, _)| *have != name),
         }
     }
