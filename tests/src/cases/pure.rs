@@ -151,7 +151,7 @@ impl Pure {
             status: Some(seen.status.into()),
             now_ms: 1,
             denial: denial.map(|denial| denial.code.row().code),
-            signed: held.signed.to_vec(),
+            signed: held.signed.clone(),
         };
         let settlement = accounting.settle(&end);
         let terms = self.ledger.terms(id, PROXY).expect("a reservation");
