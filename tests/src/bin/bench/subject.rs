@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use bulkhead_tests::gateway::{Gateway, chat_body};
+use bulkhead_tests::mint::Alg;
+use bulkhead_tests::policies::issuer;
 use bulkhead_tests::process::Process;
 use serde_json::json;
 
-use crate::stage::{Proxy, Stage, TENANT};
+use crate::stage::{Proxy, Stage, TENANT, issuer_url};
 
 /// One row of the table.
 pub(crate) struct Subject<'a> {
@@ -33,8 +35,8 @@ pub(crate) enum Who<'a> {
     Key(&'a Gateway),
     /// An ES256 token of one tenant, made anew for each measurement.
     Token(&'a Gateway),
-    /// API keys of as many tenants.
-    Keys(&'a [String]),
+    /// An ES256 token of each of these tenants, made anew for each measurement.
+    Tokens(&'a [String]),
 }
 
 impl Who<'_> {
@@ -43,7 +45,14 @@ impl Who<'_> {
         match self {
             Self::Key(gateway) => vec![gateway.bearer(TENANT)],
             Self::Token(gateway) => vec![gateway.jwt(TENANT)],
-            Self::Keys(keys) => keys.iter().map(|key| format!("Bearer {key}")).collect(),
+            Self::Tokens(tenants) => {
+                let (signs, mut claims) = (issuer(TENANT), issuer(TENANT).claims());
+                let token = |tenant: &String| {
+                    (claims["iss"], claims["tenant"]) = (json!(issuer_url(tenant)), json!(tenant));
+                    format!("Bearer {}", signs.token_with(Alg::Es256, &claims))
+                };
+                tenants.iter().map(token).collect()
+            }
         }
     }
 }
@@ -93,9 +102,9 @@ pub(crate) fn subjects(stage: &Stage) -> anyhow::Result<Vec<Subject<'_>>> {
         chain("inline, grantTtl 0, API key", asked, &small, Who::Key(asked)),
     ];
     for tenants in [10, 100, 1_000] {
-        if let Some(keys) = stage.keys.get(..tenants) {
-            let name = format!("inline, {tenants} tenants");
-            subjects.push(Subject { name, ..chain("", inline, &small, Who::Keys(keys)) });
+        if let Some(names) = stage.tenants.get(..tenants) {
+            let name = format!("inline, {tenants} tenants, ES256");
+            subjects.push(Subject { name, ..chain("", inline, &small, Who::Tokens(names)) });
         }
     }
     for kind in [&middle, &large] {
