@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use gateway_core::gate::{Cost, LeaseRequest, LeaseResponse, SyncRequest, SyncResponse};
 use gateway_core::wire;
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 use self::report::{Report, Taken};
@@ -37,14 +38,24 @@ impl gate_server::Gate for Gate {
 
     async fn lease(&self, request: Request<LeaseRequest>) -> Result<Response<LeaseResponse>, Status> {
         let message = request.get_ref();
-        let report = message.report.as_ref().ok_or_else(|| Status::invalid_argument("there is no report"))?;
-        let report = Report::read(request.metadata(), report)?;
-        let needs: usize = message.asks.iter().map(|ask| ask.needs.len()).sum();
-        if message.asks.len() > wire::MAX_NEEDS || needs > wire::MAX_NEEDS {
-            return Err(Status::invalid_argument("too much is asked for at once"));
-        }
-        lease(&self.0, &report, message).await.map(Response::new)
+        let result = match asked(request.metadata(), message) {
+            Ok(report) => lease(&self.0, &report, message).await,
+            Err(status) => Err(status),
+        };
+        self.0.metrics().leased(result.is_ok());
+        result.map(Response::new)
     }
+}
+
+/// A bounded number of asks, behind a report.
+fn asked<'a>(metadata: &MetadataMap, message: &'a LeaseRequest) -> Result<Report<'a>, Status> {
+    let report = message.report.as_ref().ok_or_else(|| Status::invalid_argument("there is no report"))?;
+    let report = Report::read(metadata, report)?;
+    let needs: usize = message.asks.iter().map(|ask| ask.needs.len()).sum();
+    if message.asks.len() > wire::MAX_NEEDS || needs > wire::MAX_NEEDS {
+        return Err(Status::invalid_argument("too much is asked for at once"));
+    }
+    Ok(report)
 }
 
 async fn sync(service: &Service, report: &Report<'_>) -> Result<SyncResponse, Status> {

@@ -26,6 +26,7 @@ pub struct Metrics {
     commit_records: Histogram,
     settlements: Family<SettlementLabels, Counter>,
     syncs: Family<ResultLabels, Counter>,
+    leases: Family<ResultLabels, Counter>,
     rate_limits: Family<RateLimitLabels, Counter>,
     refusals: Counter,
     refusals_lost: Counter,
@@ -86,6 +87,7 @@ impl Metrics {
             commit_records: Histogram::new(exponential_buckets(1.0, 2.0, 11)),
             settlements: Family::default(),
             syncs: Family::default(),
+            leases: Family::default(),
             rate_limits: Family::default(),
             refusals: Counter::default(),
             refusals_lost: Counter::default(),
@@ -108,6 +110,7 @@ impl Metrics {
         to.register("commit_records", "Records in one commit to the state file", self.commit_records.clone());
         to.register("settlements", "Settlements that counted, by outcome", self.settlements.clone());
         to.register("syncs", "Calls of Sync, by result", self.syncs.clone());
+        to.register("leases", "Calls of Lease, by result", self.leases.clone());
         to.register("rate_limits", "Calls of ShouldRateLimit, by overall code", self.rate_limits.clone());
         to.register(
             "proxy_refusals",
@@ -158,6 +161,11 @@ impl Metrics {
     /// One call of Sync.
     pub fn synced(&self, ok: bool) {
         self.syncs.get_or_create(&ResultLabels { result: result(ok) }).inc();
+    }
+
+    /// One call of Lease.
+    pub fn leased(&self, ok: bool) {
+        self.leases.get_or_create(&ResultLabels { result: result(ok) }).inc();
     }
 
     /// One call of `ShouldRateLimit`.
@@ -231,6 +239,7 @@ mod tests {
         metrics.committed(3, Duration::from_micros(250));
         metrics.settled(Outcome::HungUp);
         metrics.synced(true);
+        metrics.leased(true);
         metrics.rate_limited(true);
         metrics.proxy_refused(2, 1);
         metrics.reservations(7);
@@ -245,6 +254,7 @@ mod tests {
             "bulkhead_commit_records_sum 3.0",
             r#"bulkhead_settlements_total{outcome="hung_up"} 1"#,
             r#"bulkhead_syncs_total{result="ok"} 1"#,
+            r#"bulkhead_leases_total{result="ok"} 1"#,
             r#"bulkhead_rate_limits_total{code="over_limit"} 1"#,
             "bulkhead_proxy_refusals_total 2",
             "bulkhead_proxy_refusals_lost_total 1",

@@ -78,7 +78,7 @@ impl<'a> From<&'a Grant> for AnswerFacts<'a> {
 ///
 /// The answer carries the request's id as our denials do, in place of the provider's.
 #[must_use]
-pub fn response_plan(facts: &AnswerFacts<'_>, present: &[&str]) -> Vec<HeaderEdit> {
+pub fn response_plan<'a>(facts: &AnswerFacts<'a>, present: &[&'a str]) -> Vec<HeaderEdit<'a>> {
     let mut plan = Plan::default();
     for name in present.iter().filter(|name| removed(name)) {
         plan.remove(name);
@@ -90,7 +90,7 @@ pub fn response_plan(facts: &AnswerFacts<'_>, present: &[&str]) -> Vec<HeaderEdi
         }
     }
     for (name, value) in SET {
-        plan.set(name, value);
+        plan.set(name, *value);
     }
     plan.set(wire::TENANT, facts.tenant);
     plan.edits()

@@ -57,8 +57,8 @@ impl Front {
                 let names: Vec<&str> = plain.iter().map(|(name, _)| *name).collect();
                 for edit in header_hardening::front_plan(&names, &config.rules.claim_header, &grant.held.grant.tenant) {
                     match edit {
-                        HeaderEdit::Set(name, value) => host::set_request_header(&name, &value),
-                        HeaderEdit::Remove(name) => host::remove_request_header(&name),
+                        HeaderEdit::Set(name, value) => host::set_request_header(name, &value),
+                        HeaderEdit::Remove(name) => host::remove_request_header(name),
                     }
                 }
                 (wire::MARK_HELD, FrontPart::Held(grant, request_id))

@@ -147,14 +147,9 @@ pub(crate) fn response_headers() -> Vec<(String, Vec<u8>)> {
     hostcalls::get_map_bytes(MapType::HttpResponseHeaders).unwrap_or_default()
 }
 
-/// Sets a response header, whatever it was. `on_http_response_headers` alone.
-pub(crate) fn set_response_header(name: &str, value: &str) {
-    logged("set response header", hostcalls::set_map_value(MapType::HttpResponseHeaders, name, Some(value)));
-}
-
-/// Removes a response header. `on_http_response_headers` alone.
-pub(crate) fn remove_response_header(name: &str) {
-    logged("remove response header", hostcalls::remove_map_value(MapType::HttpResponseHeaders, name));
+/// Puts other response headers in the place of all that are there, the status among them. `on_http_response_headers` alone.
+pub(crate) fn replace_response_headers(headers: Vec<(&str, &[u8])>) {
+    logged("replace response headers", hostcalls::set_map_bytes(MapType::HttpResponseHeaders, headers));
 }
 
 /// The chunk at hand. `on_http_response_body` alone.

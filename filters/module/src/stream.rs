@@ -132,11 +132,11 @@ fn admitted(config: &Config) -> Result<Held, Denial> {
 }
 
 /// Request headers as planned.
-fn apply(plan: Vec<HeaderEdit>) {
+fn apply(plan: Vec<HeaderEdit<'_>>) {
     for edit in plan {
         match edit {
-            HeaderEdit::Set(name, value) => host::set_request_header(&name, &value),
-            HeaderEdit::Remove(name) => host::remove_request_header(&name),
+            HeaderEdit::Set(name, value) => host::set_request_header(name, &value),
+            HeaderEdit::Remove(name) => host::remove_request_header(name),
         }
     }
 }

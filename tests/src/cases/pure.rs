@@ -154,7 +154,7 @@ impl Pure {
             status: Some(seen.status.into()),
             now_ms: 1,
             denial: denial.map(|denial| denial.code.row().code),
-            signed: held.signed.to_vec(),
+            signed: held.signed.clone(),
         };
         let settlement = accounting.settle(&end);
         let terms = self.ledger.terms(id, PROXY).expect("a reservation");
@@ -265,10 +265,10 @@ fn own_fields() -> Fields {
         .into()
 }
 
-fn apply(headers: &mut Fields, edits: Vec<HeaderEdit>) {
+fn apply(headers: &mut Fields, edits: Vec<HeaderEdit<'_>>) {
     for edit in edits {
         match edit {
-            HeaderEdit::Set(name, value) => set(headers, &name, &value),
+            HeaderEdit::Set(name, value) => set(headers, name, &value),
             HeaderEdit::Remove(name) => headers.retain(|(have, _)| *have != name),
         }
     }

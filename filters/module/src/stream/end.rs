@@ -5,6 +5,7 @@ use gateway_core::gate::{Outcome, Refusal, Settlement};
 use gateway_core::wire;
 use gpu_accounting::StreamEnd;
 use prost::Message as _;
+use prost::bytes::Bytes;
 
 use super::inline::{Inline, Stage, front_part};
 use super::portable::Portable;
@@ -37,7 +38,7 @@ impl Portable {
     fn end(self, shared: &Shared) {
         let grant = &self.held.grant;
         let denial = self.flow.refused.as_ref().map(|denial| denial.code.row().code);
-        let end = stream_end(denial, self.held.signed.to_vec());
+        let end = stream_end(denial, self.held.signed.clone());
         if let Some(accounting) = self.flow.accounting {
             shared.outbox.borrow_mut().settle(&grant.id, accounting.settle(&end));
         }
@@ -62,7 +63,7 @@ impl Inline {
         }
         match (self.stage, flow.accounting) {
             (Stage::Sent(ticket), Some(accounting)) => {
-                let settlement = accounting.settle(&stream_end(code, handle.to_vec()));
+                let settlement = accounting.settle(&stream_end(code, handle));
                 shared.pool.borrow_mut().ended(&ticket, &settlement);
                 shared.outbox.borrow_mut().settle_leased(settlement);
                 if ticket.settle_at_once() {
@@ -132,7 +133,7 @@ fn in_the_chain() -> bool {
     host::ext_authz(wire::DECISION).is_some()
 }
 
-fn stream_end(denial: Option<&'static str>, signed: Vec<u8>) -> StreamEnd {
+fn stream_end(denial: Option<&'static str>, signed: Bytes) -> StreamEnd {
     StreamEnd {
         code_details: host::code_details(),
         response_flags: host::response_flags(),
