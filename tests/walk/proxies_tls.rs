@@ -190,7 +190,7 @@ async fn certificates_rotate_under_load_and_no_call_is_dropped() {
         stop.store(true, Ordering::Relaxed);
     };
     let ((sent, failed), ()) = tokio::join!(load, rotate);
-    assert!(sent >= 200 && failed.is_empty(), "{} of {sent}: {failed:?}", failed.len());
+    assert!(sent >= 50 && failed.is_empty(), "{} of {sent}: {failed:?}", failed.len());
     let made = gateway.envoy_stat("cluster.bulkhead-service.upstream_cx_total").await;
     // with leases there are too few calls for many connections
     assert!(made > 10 || gateway.profile == Profile::Inline, "{made} connections");
