@@ -10,6 +10,7 @@ pub(crate) mod gate;
 
 use std::time::{Duration, UNIX_EPOCH};
 
+use header_hardening::HeaderEdit;
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{BufferType, MapType};
 
@@ -117,8 +118,18 @@ pub(crate) fn set_request_header(name: &str, value: &str) {
 }
 
 /// Removes a request header, if it is there. As [`set_request_header`].
-pub(crate) fn remove_request_header(name: &str) {
+fn remove_request_header(name: &str) {
     logged("remove request header", hostcalls::remove_map_value(MapType::HttpRequestHeaders, name));
+}
+
+/// Request headers as planned. As [`set_request_header`].
+pub(crate) fn edit_request_headers(plan: Vec<HeaderEdit<'_>>) {
+    for edit in plan {
+        match edit {
+            HeaderEdit::Set(name, value) => set_request_header(name, &value),
+            HeaderEdit::Remove(name) => remove_request_header(name),
+        }
+    }
 }
 
 /// The body as held so far. `on_http_request_body`, `on_http_request_trailers`.

@@ -84,7 +84,7 @@ impl RootContext for Root {
     fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
         let shared = Rc::clone(&self.shared);
         Some(match &self.role {
-            Role::Front(config) => Box::new(Front::new(id, Some(Rc::clone(config)), shared)),
+            Role::Front(config) => Box::new(Front::new(id, Rc::clone(config), shared)),
             Role::Gateway(config, _) => Box::new(Stream::new(id, Some(Rc::clone(config)), shared)),
             Role::Unconfigured => Box::new(Stream::new(id, None, shared)),
         })

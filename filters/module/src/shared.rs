@@ -17,6 +17,7 @@ use tenant_context::held::{HeldGrant, HeldGrants};
 use tenant_context::revocations::Revocations;
 
 use crate::host;
+use crate::host::gate::Call;
 
 /// A grant that streams of this worker hold, with its terms compiled once.
 pub(crate) type Granted = HeldGrant<Rc<Terms>>;
@@ -37,10 +38,10 @@ pub(crate) struct Shared {
     pub(crate) due: RefCell<VecDeque<u32>>,
     /// Wakes the worker's root context.
     pub(crate) queue: Cell<Option<u32>>,
-    /// Requests with an inline grant whose body is on the way: they too must hear of revocations.
-    pub(crate) arriving: Cell<u32>,
-    /// The one call to the Gate that is under way, by its token.
-    pub(crate) call: Cell<Option<u32>>,
+    /// Streams under an inline grant, from their headers to their end: they too must hear of revocations.
+    pub(crate) under_way: Cell<u32>,
+    /// The one call to the Gate that is under way, and its token.
+    pub(crate) call: Cell<Option<(u32, Call)>>,
 }
 
 /// What the root `tenant-context` leaves for the root `gateway` of the same stream.
@@ -89,14 +90,14 @@ impl Shared {
             waiting: RefCell::default(),
             due: RefCell::default(),
             queue: Cell::new(None),
-            arriving: Cell::new(0),
+            under_way: Cell::new(0),
             call: Cell::new(None),
         }
     }
 
     /// Whether somebody here relies on hearing of revocations.
     pub(crate) fn keep_alive(&self) -> bool {
-        self.arriving.get() > 0 || !self.held.borrow().is_empty()
+        self.under_way.get() > 0 || !self.held.borrow().is_empty()
     }
 
     /// Somebody begins to rely on hearing of revocations: without fresh news the service is asked now.

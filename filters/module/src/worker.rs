@@ -30,8 +30,6 @@ pub(crate) struct Worker {
     config: Rc<Config>,
     service: Service,
     shared: Rc<Shared>,
-    /// Kind of the call under way.
-    sent: Option<Call>,
     next_report_ms: u64,
 }
 
@@ -43,7 +41,7 @@ impl Worker {
         let name: String = shared.id.iter().map(|byte| format!("{byte:02x}")).collect();
         shared.queue.set(host::gate::register_queue(&format!("{name}-{root}")));
         let service = Service::new(&config.service);
-        let worker = Self { root, config, service, shared, sent: None, next_report_ms: 0 };
+        let worker = Self { root, config, service, shared, next_report_ms: 0 };
         if worker.shared.call.take().is_some() {
             worker.failed();
         }
@@ -62,15 +60,12 @@ impl Worker {
         if self.shared.call.get().is_some() {
             return;
         }
-        if self.shared.pool.borrow().has_waiters() {
-            return self.call();
+        let due = now_ms >= self.next_report_ms;
+        if due {
+            self.next_report_ms = now_ms.saturating_add(self.config.sync_interval_ms).saturating_add(self.jitter());
         }
-        if now_ms < self.next_report_ms {
-            return;
-        }
-        self.next_report_ms = now_ms.saturating_add(self.config.sync_interval_ms).saturating_add(self.jitter());
-        if let Some(report) = self.report(now_ms, false) {
-            self.send(Call::Sync, report, Vec::new(), now_ms);
+        if due || self.shared.pool.borrow().has_waiters() {
+            self.call();
         }
     }
 
@@ -96,11 +91,8 @@ impl Worker {
 
     /// `on_grpc_call_response`
     pub(crate) fn answered(&mut self, token: u32, status: u32, size: usize) {
-        if self.shared.call.get() != Some(token) {
-            return;
-        }
+        let Some((_, which)) = self.shared.call.get().filter(|(expected, _)| *expected == token) else { return };
         self.shared.call.set(None);
-        let Some(which) = self.sent.take() else { return };
         let answer = if status == 0 { read(which, &host::gate::answered(size)) } else { None };
         let Some(LeaseResponse { report: Some(report), lents }) = answer else {
             log::warn!("the service did not take the report (gRPC status {status}): it is sent again");
@@ -142,10 +134,9 @@ impl Worker {
             Call::Lease => LeaseRequest { report: Some(report), asks }.encode_to_vec(),
         };
         let token = host::gate::call(&self.service, which, &self.config.proxy, &message);
-        self.shared.call.set(token);
-        match token {
-            Some(_) => self.sent = Some(which),
-            None => self.failed(),
+        self.shared.call.set(token.map(|token| (token, which)));
+        if token.is_none() {
+            self.failed();
         }
     }
 
@@ -216,8 +207,7 @@ fn read(which: Call, message: &[u8]) -> Option<LeaseResponse> {
 
 /// A limit's refusal as the client hears it; a code that this module does not know is no reason to go on.
 fn refused(refusal: LimitRefusal) -> WaitEnd {
-    let code = Code::ALL.iter().copied().find(|code| code.row().code == refusal.code);
-    let mut denial = Denial::new(code.unwrap_or(Code::ServiceUnavailable)).detail(refusal.detail);
+    let mut denial = Denial::new(Code::named(&refusal.code).unwrap_or(Code::ServiceUnavailable)).detail(refusal.detail);
     if !refusal.param.is_empty() {
         denial = denial.param(refusal.param);
     }

@@ -50,7 +50,7 @@ impl Portable {
 
 impl Inline {
     fn end(mut self, shared: &Shared, id: u32) {
-        shared.arriving.set(shared.arriving.get().saturating_sub(1));
+        shared.under_way.set(shared.under_way.get().saturating_sub(1));
         self.stop_waiting();
         let flow = std::mem::take(self.flow());
         let (code, detail) = match &flow.refused {

@@ -15,7 +15,7 @@ use gpu_accounting::leases::{Taken, Ticket, Wanted};
 use header_hardening::InlineTarget;
 use proxy_wasm::types::Action;
 
-use super::{Flow, Phase, Portable, admitted, apply};
+use super::{Flow, Phase, Portable, admitted};
 use crate::config::Config;
 use crate::host;
 use crate::shared::{FrontPart, Granted, Shared, Wait, WaitEnd};
@@ -24,7 +24,6 @@ use crate::shared::{FrontPart, Granted, Shared, Wait, WaitEnd};
 pub(super) struct Inline {
     flow: Flow,
     pub(super) grant: Rc<Granted>,
-    pub(super) body_size: usize,
     /// Canonical model, once it is known.
     pub(super) model: String,
     pub(super) stage: Stage,
@@ -59,10 +58,7 @@ pub(super) fn begin(id: u32, config: &Config, shared: &Shared) -> Result<Phase, 
     let (grant, request_id) = match front_part(shared) {
         Some(FrontPart::Held(grant, request_id)) => {
             let path = host::request_header(host::Read::Path).unwrap_or_default();
-            if path != grant.held.grant.path.as_bytes() {
-                let detail = "The path is not the one that was decided upon: does a filter change it on the way?";
-                return Err(Denial::new(Code::NotAdmitted).detail(detail));
-            }
+            grant.held.decided_upon_path(&path)?;
             (grant, request_id)
         }
         Some(FrontPart::Asked(key, request_id)) => {
@@ -88,25 +84,11 @@ pub(super) fn begin(id: u32, config: &Config, shared: &Shared) -> Result<Phase, 
             return Err(Denial::new(Code::NotAdmitted).detail(detail));
         }
     };
-    let flow = Flow {
-        tenant: grant.held.grant.tenant.clone(),
-        request_id,
-        answer_headers: Vec::new(),
-        accounting: None,
-        refused: None,
-    };
-    shared.arriving.set(shared.arriving.get().saturating_add(1));
+    let flow = Flow { tenant: grant.held.grant.tenant.clone(), request_id, ..Flow::default() };
+    shared.under_way.set(shared.under_way.get().saturating_add(1));
     shared.listen(now_ms);
     let stage = Stage::Body;
-    Ok(Phase::Inline(Box::new(Inline {
-        flow,
-        grant,
-        body_size: 0,
-        model: String::new(),
-        stage,
-        arrived_ms: now_ms,
-        id,
-    })))
+    Ok(Phase::Inline(Box::new(Inline { flow, grant, model: String::new(), stage, arrived_ms: now_ms, id })))
 }
 
 /// What the front left for this stream; taken, so that nobody finds it twice.
@@ -126,7 +108,6 @@ impl Inline {
     /// More of the body, its end, or both.
     pub(super) fn body(&mut self, size: usize, end: bool, shared: &Shared) -> Result<Action, Denial> {
         self.waited();
-        self.body_size = size;
         match &self.stage {
             Stage::Sent(_) => Ok(Action::Continue),
             Stage::Waiting(..) | Stage::Over => Ok(Action::Pause),
@@ -195,7 +176,7 @@ impl Inline {
     fn set_headers(&self, admitted: &Admitted<'_>, length: Option<u64>) {
         let own = admitted.target.key == Key::Own;
         host::leaves_with_own_key(own);
-        apply(header_hardening::inline_plan(&InlineTarget {
+        host::edit_request_headers(header_hardening::inline_plan(&InlineTarget {
             tenant: &self.flow.tenant,
             cluster: admitted.target.cluster,
             upstream_path: admitted.target.upstream_path,
