@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use gateway_core::chat::OutputLimitField;
 use gateway_core::claims::PathTemplate;
+use gateway_core::denial::Code;
 use gateway_core::name::{ModelName, TenantName};
 use gateway_core::price::ModelCost;
 
@@ -336,6 +337,15 @@ impl Permits {
 }
 
 impl Registry {
+    /// A tenant whose requests may be admitted.
+    ///
+    /// # Errors
+    /// [`Code::InvalidCredential`] when there is none of this name any more; [`Code::TenantSuspended`] unless it is active.
+    pub fn active(&self, name: &TenantName) -> Result<&Arc<Tenant>, Code> {
+        let tenant = self.tenants.get(name).ok_or(Code::InvalidCredential)?;
+        if tenant.state == TenantState::Active { Ok(tenant) } else { Err(Code::TenantSuspended) }
+    }
+
     /// The endpoint that a path leads to, with the claims in it. `path` is canonical and without its query.
     #[must_use]
     pub fn endpoint<'a>(&'a self, path: &'a str) -> Option<(&'a Endpoint, gateway_core::claims::PathClaims<'a>)> {

@@ -81,6 +81,12 @@ const RATE: &str = "rate_limit_error";
 const SERVER: &str = "server_error";
 
 impl Code {
+    /// The code of this name, if the table has it.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|code| code.row().code == name)
+    }
+
     /// The table.
     #[must_use]
     pub const fn row(self) -> Row {
@@ -281,7 +287,9 @@ mod tests {
             let row = code.row();
             assert!(row.status >= 400, "{}", row.code);
             assert!(seen.insert(row.code), "{} twice", row.code);
+            assert_eq!(Code::named(row.code), Some(*code));
         }
+        assert_eq!(Code::named("ok"), None);
     }
 
     #[test]

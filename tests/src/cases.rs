@@ -58,7 +58,7 @@ impl Exchange {
     /// Whether the same is expected in both profiles.
     #[must_use]
     pub fn is_alike_in_both(&self) -> bool {
-        format!("{:?}", self.expect) == format!("{:?}", self.inline)
+        self.expect == self.inline
     }
 }
 

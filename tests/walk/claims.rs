@@ -143,7 +143,7 @@ fn by_the_front(gateway: &Gateway, case: &Case, answer: &Answer) -> bool {
 }
 
 fn refused(case: &Case, answer: &Answer, code: &str, books: &Books) {
-    let row = Code::ALL.iter().find(|one| one.row().code == code).expect("a code of the table").row();
+    let row = Code::named(code).expect("a code of the table").row();
     let what = case.what();
     books.refused(answer, row.status, code, &what);
     let line = books.line(answer.header("x-request-id").unwrap_or_default());

@@ -10,7 +10,7 @@ use super::{Arrival, Grounds};
 use crate::identity::api_key::{self, ApiKeyText};
 use crate::identity::jwt::{self, Trust};
 use crate::identity::{CredentialError, Identity};
-use crate::registry::{EndpointKind, Registry, Tenant, TenantState};
+use crate::registry::{EndpointKind, Registry, Tenant};
 
 /// Whom the credential proves, to this endpoint.
 pub(super) fn identify(
@@ -47,6 +47,5 @@ pub(super) fn tenant<'a>(
     claims: &PathClaims<'_>,
 ) -> Result<&'a Arc<Tenant>, Denial> {
     agree_tenant(&identity.tenant, claims.tenant, checked.claim)?;
-    let tenant = registry.tenants.get(&identity.tenant).ok_or(Code::InvalidCredential)?;
-    if tenant.state == TenantState::Active { Ok(tenant) } else { Err(Code::TenantSuspended.into()) }
+    Ok(registry.active(&identity.tenant)?)
 }

@@ -23,7 +23,7 @@ use super::metrics::Decided;
 use super::service::grant_id;
 use super::wording::{carried, header, passed, refused, text};
 use super::{Service, last_hop};
-use crate::decide::{Allow, Arrival, Decision, Deny};
+use crate::decide::{Allow, Arrival, Decision, Deny, limits};
 use crate::ledger::GrantId;
 use crate::throttle::Source;
 
@@ -181,9 +181,7 @@ async fn denied(service: &Arc<Service>, arrival: &Arrival<'_>, deny: Deny) -> Ch
 
 /// Refused with whatever it asked: its failures are used up. The audit log has it, counted with the others of its second.
 fn throttled(wait: Duration, request_id: &str) -> CheckResponse {
-    let seconds = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0));
-    let fields = [Field::new("retry-after", seconds.to_string())];
-    let mut response = refused(&Denial::new(Code::RateLimited), &fields, request_id, None);
+    let mut response = refused(&Denial::new(Code::RateLimited), &[limits::retry_after(wait)], request_id, None);
     if let Some(fields) = &mut response.dynamic_metadata {
         fields.fields.insert(wire::DENIAL.to_owned(), text(request_id));
     }
@@ -197,7 +195,7 @@ fn word(answer: &CheckResponse) -> (Decided, &'static str) {
     }
     let code = answer.dynamic_metadata.as_ref().and_then(|metadata| metadata.fields.get(wire::LOG_CODE));
     let code = match code.and_then(|value| value.kind.as_ref()) {
-        Some(Kind::StringValue(code)) => Code::ALL.iter().map(|known| known.row().code).find(|known| known == code),
+        Some(Kind::StringValue(code)) => Code::named(code).map(|known| known.row().code),
         _ => None,
     };
     (Decided::Deny, code.unwrap_or("internal"))

@@ -55,7 +55,7 @@ fn envoys_own_refusals_are_rows_of_the_table() {
         assert!(mappers[0].get("status_code").or(mappers[0].get("body_format_override")).is_none(), "ours stay");
         for mapper in &mappers[1..] {
             let error = &mapper["body_format_override"]["json_format"]["error"];
-            let code = Code::ALL.iter().find(|code| error["code"] == code.row().code);
+            let code = error["code"].as_str().and_then(Code::named);
             let row = code.unwrap_or_else(|| panic!("{} is not in the table", error["code"])).row();
             assert_eq!(error["message"], row.message, "{}", row.code);
             assert_eq!(error["type"], row.kind, "{}", row.code);

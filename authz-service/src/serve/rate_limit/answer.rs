@@ -11,8 +11,9 @@ use envoy_types::pb::google;
 use gateway_core::denial::{self, Denial};
 use gateway_core::limits::{Field, fields};
 
-use crate::decide::limits::told;
-use crate::ledger::{LimitState, Refused, RefusedBy};
+use crate::decide::Stop;
+use crate::decide::limits::{refusal, told};
+use crate::ledger::{LimitState, Refused};
 use crate::registry::{Refill, Window};
 
 /// What became of one descriptor.
@@ -34,17 +35,9 @@ impl Verdict {
 
     /// Refused by a limit.
     pub(super) fn over(refused: &Refused) -> Self {
-        let code = match refused.kind {
-            RefusedBy::Budget => denial::Code::InsufficientQuota,
-            RefusedBy::Rate => denial::Code::RateLimited,
-            RefusedBy::InFlight => denial::Code::ConcurrencyLimited,
-        };
-        let mut headers = fields(&told(&refused.states));
-        let wait = refused.retry_after.map(|wait| wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)));
-        headers.extend(wait.map(|seconds| Field::new("retry-after", seconds.max(1).to_string())));
-        headers.push(Field::new("x-bulkhead-limit", refused.limit.name.clone()));
+        let Stop { denial, headers } = refusal(refused);
         let bound = refused.states.iter().find(|state| state.name == refused.limit.name).cloned();
-        Self { denial: Some(Denial::new(code)), nearest: bound, headers }
+        Self { denial: Some(denial), nearest: bound, headers }
     }
 
     /// Refused without a limit: it cannot be decided, or not for this subject.

@@ -7,7 +7,7 @@ use gateway_core::name::ModelName;
 
 use super::ask::Named;
 use crate::ledger::Subject;
-use crate::registry::{KeyTerms, Limit, Registry, Scope, Tenant, TenantState};
+use crate::registry::{KeyTerms, Limit, Registry, Scope, Tenant};
 use crate::serve::Service;
 
 /// Stands for the model in a charge that names none.
@@ -42,9 +42,7 @@ impl<'a> Who<'a> {
     /// For an admission: everything that is named is good, and everything that a limit asks for is named.
     pub(super) fn admissible(registry: &'a Registry, service: &Service, named: &'a Named) -> Result<Self, Denial> {
         let who = Self::chargeable(registry, named)?;
-        if who.tenant.state != TenantState::Active {
-            return Err(Code::TenantSuspended.into());
-        }
+        registry.active(&named.tenant)?;
         if named.model.is_some() && !who.tenant.models.contains(&who.model) {
             return Err(Denial::new(Code::ModelNotFound).param("model"));
         }
