@@ -22,6 +22,7 @@ use gateway_core::denial::{Code, Denial};
 use gateway_core::gate;
 use gateway_core::headers::{self, Head};
 use gateway_core::name::{ModelName, TenantName};
+use gateway_core::wire;
 
 use crate::identity::Identity;
 use crate::identity::api_key::KeyRecord;
@@ -196,7 +197,7 @@ fn admit(grounds: &Grounds<'_>, arrival: &Arrival<'_>, room: Room, facts: &mut F
     let checked = headers::check(&arrival.head, grounds.claim_header)?;
     let (endpoint, claims) = registry.endpoint(checked.path).ok_or(Code::NotFound)?;
     claims::agree(&[("path", claims.tenant), ("claim header", checked.claim)])?;
-    if arrival.head.method != method(endpoint.kind) {
+    if arrival.head.method != endpoint.kind.method() {
         return Err(Code::MethodNotAllowed.into());
     }
     let identity = caller::identify(grounds, arrival, &checked, endpoint.kind)?;
@@ -209,7 +210,10 @@ fn admit(grounds: &Grounds<'_>, arrival: &Arrival<'_>, room: Room, facts: &mut F
         return Err(Code::EndpointNotAllowed.into());
     }
     match endpoint.kind {
-        EndpointKind::Models => Ok(answer::data(arrival, &identity, tenant, registry, checked.content_length, room)),
+        EndpointKind::Models => {
+            body::check_length(&checked, wire::MAX_DATA_BODY_BYTES as u64)?;
+            Ok(answer::data(arrival, &identity, tenant, registry, checked.content_length, room))
+        }
         EndpointKind::Chat => {
             let caller = Caller { identity: &identity, tenant };
             let (permits, path_model, vault) = (&identity.permits, claims.model, grounds.vault);
@@ -227,13 +231,6 @@ fn admit(grounds: &Grounds<'_>, arrival: &Arrival<'_>, room: Room, facts: &mut F
 struct Caller<'a> {
     identity: &'a Identity,
     tenant: &'a Arc<Tenant>,
-}
-
-const fn method(kind: EndpointKind) -> &'static str {
-    match kind {
-        EndpointKind::Chat => "POST",
-        EndpointKind::Models => "GET",
-    }
 }
 
 /// A path as audit and log may show it: no query, visible ASCII, bounded.

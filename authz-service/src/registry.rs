@@ -12,6 +12,7 @@ use gateway_core::claims::PathTemplate;
 use gateway_core::denial::Code;
 use gateway_core::name::{ModelName, TenantName};
 use gateway_core::price::ModelCost;
+use serde::Deserialize;
 
 use crate::identity::discovery::Network;
 use crate::identity::jwt::KeySet;
@@ -239,12 +240,51 @@ pub struct Endpoint {
 }
 
 /// Kinds of endpoints; roles and keys name them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum EndpointKind {
-    /// OpenAI chat completions, POST.
+    /// OpenAI chat completions.
     Chat,
-    /// OpenAI models list, GET, answered by the service.
+    /// OpenAI models list.
     Models,
+}
+
+impl EndpointKind {
+    /// Every kind.
+    pub const ALL: [Self; 2] = [Self::Chat, Self::Models];
+
+    /// As resources and operators name it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Models => "models",
+        }
+    }
+
+    /// The kind of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// The one method it takes.
+    #[must_use]
+    pub const fn method(self) -> &'static str {
+        match self {
+            Self::Chat => "POST",
+            Self::Models => "GET",
+        }
+    }
+
+    /// Its one path where the service answers it itself; none where providers' path templates lead to it.
+    #[must_use]
+    pub const fn own_path(self) -> Option<&'static str> {
+        match self {
+            Self::Chat => None,
+            Self::Models => Some("/v1/models"),
+        }
+    }
 }
 
 /// What a credential may use; `None` is "all that the tenant may".

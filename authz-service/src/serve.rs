@@ -4,11 +4,11 @@
 //! and on TLS, the admin socket, and a loopback HTTP port for probes and metrics.
 
 mod check;
+mod data;
 mod gate;
 mod last_hop;
 pub mod logs;
 pub mod metrics;
-mod models;
 mod proxies;
 mod rate_limit;
 mod revocations;

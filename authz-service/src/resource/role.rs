@@ -17,15 +17,7 @@ use crate::registry::{EndpointKind, Model, Permits};
 pub(super) struct RoleSpec {
     tenant: Option<At<String>>,
     models: Option<Each<At<String>>>,
-    endpoints: Option<Each<RawEndpoint>>,
-}
-
-/// An endpoint as roles and keys name it.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) enum RawEndpoint {
-    Chat,
-    Models,
+    endpoints: Option<Each<EndpointKind>>,
 }
 
 /// A compiled role.
@@ -52,19 +44,13 @@ impl Role {
 /// Resolves a list of models and a list of endpoints; an absent list is all.
 pub(super) fn permits(
     models: Option<&Each<At<String>>>,
-    endpoints: Option<&Each<RawEndpoint>>,
+    endpoints: Option<&Each<EndpointKind>>,
     known: &Names<Arc<Model>>,
     problems: &Problems,
 ) -> Permits {
     Permits {
         models: models.map(|wanted| canonical(wanted, known, problems)),
-        endpoints: endpoints.map(|kinds| {
-            let kind = |raw: &RawEndpoint| match raw {
-                RawEndpoint::Chat => EndpointKind::Chat,
-                RawEndpoint::Models => EndpointKind::Models,
-            };
-            kinds.0.iter().map(kind).collect()
-        }),
+        endpoints: endpoints.map(|kinds| kinds.0.iter().copied().collect()),
     }
 }
 

@@ -22,7 +22,8 @@ use crate::cli::ListedProxy;
 
 /// What any listed peer may ask for without saying which proxy it is: probes, reflection, and what Envoy routes here for
 /// clients, which carries a signed grant. Everything else names its proxy.
-const UNNAMED: [&str; 3] = ["/grpc.health.v1.Health/", "/grpc.reflection.v1.ServerReflection/", "/v1/models"];
+const UNNAMED: [&str; 4] =
+    ["/grpc.health.v1.Health/", "/grpc.reflection.v1.ServerReflection/", "/v1/models", wire::OWN_PATHS];
 
 /// The other end of a connection.
 #[derive(Clone, Debug)]
@@ -173,10 +174,10 @@ mod tests {
         for ids in [&["edge-2"][..], &[], &["edge-1", "edge-2"]] {
             assert!(!admits(&some, &Peer::local(), CHECK, ids), "{ids:?}");
         }
-        for open in [HEALTH, "/v1/models"] {
+        for open in [HEALTH, "/v1/models", "/bulkhead/v1/token"] {
             assert!(admits(&some, &Peer::local(), open, &[]), "{open}");
         }
-        for named in ["/v1/modelsx", "/", "/grpc.reflection.v1alpha.ServerReflection/X"] {
+        for named in ["/v1/modelsx", "/", "/bulkhead.v1.Gate/Lease", "/grpc.reflection.v1alpha.ServerReflection/X"] {
             assert!(!admits(&some, &Peer::local(), named, &[]), "{named}");
         }
     }

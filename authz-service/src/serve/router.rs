@@ -8,7 +8,7 @@ use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_service_server::R
 
 use super::proxies::{self, Listed};
 use super::rate_limit::RateLimit;
-use super::{Service, check, gate, models};
+use super::{Service, check, data, gate};
 use crate::cli::ListedProxy;
 use crate::gate_service::gate_server::GateServer;
 
@@ -38,6 +38,6 @@ pub(super) fn proxies(
         .add_service(health)
         .add_service(reflection)
         .into_axum_router()
-        .merge(models::router(Arc::clone(service)));
+        .merge(data::router(Arc::clone(service)));
     Ok(router.layer(middleware::from_fn_with_state(Arc::new(Listed(listed.to_vec())), proxies::guard)))
 }
