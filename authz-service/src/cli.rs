@@ -8,6 +8,8 @@ mod audit;
 mod check;
 mod command;
 mod key;
+mod listed_proxy;
+mod proxies_addr;
 mod unix_addr;
 mod usage;
 mod vault;
@@ -15,12 +17,15 @@ mod vault;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
 pub use command::Cli;
+pub use listed_proxy::{ListedProxy, ListedProxyError};
+pub use proxies_addr::{ProxiesAddr, ProxiesAddrError};
 pub use unix_addr::{UnixAddr, UnixAddrError};
 
 use crate::admin::client::{CallError, Client};
@@ -40,12 +45,29 @@ pub struct ServeOptions {
     pub state: PathBuf,
     /// File of the key-encryption key.
     pub kek_file: PathBuf,
-    /// Where Envoy asks.
-    pub proxies: UnixAddr,
+    /// Where Envoy asks on this host, in plaintext.
+    pub proxies: ProxiesAddr,
+    /// Where Envoy asks from elsewhere.
+    pub proxies_tls: Option<(SocketAddr, TlsFiles)>,
+    /// The proxies that may ask; empty: on this host, all.
+    pub listed: Vec<ListedProxy>,
     /// Where operators ask.
     pub admin: UnixAddr,
     /// Where metrics and health are read; loopback only.
     pub http: SocketAddr,
+    /// Failed logins that a source has a minute.
+    pub failed_logins_per_minute: NonZeroU32,
+}
+
+/// PEM files of the TLS listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The service's certificate and what leads to its CA.
+    pub certificate: PathBuf,
+    /// Its private key, 0600.
+    pub key: PathBuf,
+    /// CAs of the proxies' certificates.
+    pub client_ca: PathBuf,
 }
 
 /// Why a command failed; its message is what the operator reads.

@@ -16,6 +16,7 @@ pub(crate) mod limits;
 pub(crate) mod tests;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use gateway_core::claims;
@@ -23,9 +24,11 @@ use gateway_core::denial::{Code, Denial};
 use gateway_core::gate;
 use gateway_core::headers::{self, Head};
 use gateway_core::name::{ModelName, TenantName};
+use gateway_core::wire;
 
 use crate::identity::Identity;
 use crate::identity::api_key::KeyRecord;
+use crate::identity::discovery::KeyRing;
 use crate::ledger::{GrantId, Ledger, Reservation};
 use crate::registry::{CredentialHeader, EndpointKind, Registry, Tenant};
 use crate::vault::Secret;
@@ -48,7 +51,9 @@ pub struct Arrival<'a> {
     /// The proxy that asks.
     pub proxy: &'a str,
     /// The client's address as the proxy trusts it.
-    pub source: Option<std::net::IpAddr>,
+    pub source: Option<IpAddr>,
+    /// The client's certificate as Envoy gives it (PEM, URL-encoded); empty without one.
+    pub certificate: &'a str,
     /// When.
     pub now: jiff::Timestamp,
     /// The grant's id: 16 bytes, at least 80 random bits of them.
@@ -59,6 +64,8 @@ pub struct Arrival<'a> {
 pub struct Grounds<'a> {
     /// What operators wrote.
     pub registry: &'a Registry,
+    /// The keys that issuers publish.
+    pub published: &'a KeyRing,
     /// What the store keeps of API keys, by key id.
     pub keys: &'a HashMap<String, KeyRecord>,
     /// The tenants' own keys of providers.
@@ -197,10 +204,10 @@ fn admit(grounds: &Grounds<'_>, arrival: &Arrival<'_>, room: Room, facts: &mut F
     let checked = headers::check(&arrival.head, grounds.claim_header)?;
     let (endpoint, claims) = registry.endpoint(checked.path).ok_or(Code::NotFound)?;
     claims::agree(&[("path", claims.tenant), ("claim header", checked.claim)])?;
-    if arrival.head.method != method(endpoint.kind) {
+    if arrival.head.method != endpoint.kind.method() {
         return Err(Code::MethodNotAllowed.into());
     }
-    let identity = caller::identify(grounds, arrival, &checked)?;
+    let identity = caller::identify(grounds, arrival, &checked, endpoint.kind)?;
     facts.tenant = Some(identity.tenant.clone());
     facts.principal.clone_from(&identity.principal);
     facts.key_id.clone_from(&identity.key_id);
@@ -212,7 +219,10 @@ fn admit(grounds: &Grounds<'_>, arrival: &Arrival<'_>, room: Room, facts: &mut F
     let access = Access::new(registry, &identity, tenant, arrival);
     facts.policy = access.at(endpoint.kind)?;
     match endpoint.kind {
-        EndpointKind::Models => Ok(answer::data(arrival, &identity, tenant, &access, checked.content_length, room)),
+        EndpointKind::Models => {
+            body::check_length(&checked, wire::MAX_DATA_BODY_BYTES as u64)?;
+            Ok(answer::data(arrival, &identity, tenant, &access, checked.content_length, room))
+        }
         EndpointKind::Chat => {
             let caller = Caller { identity: &identity, tenant };
             let (permits, path_model, vault) = (&identity.permits, claims.model, grounds.vault);
@@ -230,13 +240,6 @@ fn admit(grounds: &Grounds<'_>, arrival: &Arrival<'_>, room: Room, facts: &mut F
 struct Caller<'a> {
     identity: &'a Identity,
     tenant: &'a Arc<Tenant>,
-}
-
-const fn method(kind: EndpointKind) -> &'static str {
-    match kind {
-        EndpointKind::Chat => "POST",
-        EndpointKind::Models => "GET",
-    }
 }
 
 /// A path as audit and log may show it: no query, visible ASCII, bounded.

@@ -3,6 +3,8 @@
 //! Never keeps, logs or echoes a credential: an error carries a fixed text for the log and nothing of what was sent.
 
 pub mod api_key;
+mod certificate;
+pub mod discovery;
 pub mod jwt;
 mod strict;
 
@@ -26,6 +28,8 @@ pub struct Identity {
     pub key_id: Option<String>,
     /// What the credential may use.
     pub permits: Permits,
+    /// It proves nothing on another connection: its answer is not to be kept for one.
+    pub bound: bool,
     /// The credential's own limits, beside the plan's.
     pub limits: Vec<Limit>,
     /// It proves nothing from here on, at the latest.
@@ -55,6 +59,11 @@ impl CredentialError {
         Self { code: Code::TenantConflict, reason }
     }
 
+    /// Refuses everybody of an issuer that nobody can be verified for.
+    const fn unavailable(reason: &'static str) -> Self {
+        Self { code: Code::IdpUnavailable, reason }
+    }
+
     /// [`Code::InvalidCredential`] for strangers; [`Code::TenantConflict`] only once a signature was verified.
     #[must_use]
     pub const fn code(&self) -> Code {
@@ -74,7 +83,8 @@ impl From<jwt::JwtIdentity> for Identity {
             tenant: token.tenant,
             principal: token.principal,
             key_id: None,
-            permits: token.issuer.permits.clone(),
+            permits: token.permits,
+            bound: token.bound,
             limits: Vec::new(),
             expires_at: instant(token.expires_at),
             login: token.login,
@@ -90,6 +100,7 @@ impl From<api_key::KeyIdentity> for Identity {
             principal: format!("{KEY_PRINCIPAL}{}", key.id),
             key_id: Some(key.id),
             permits: key.permits,
+            bound: false,
             limits: key.limits,
             expires_at: key.expires_at,
             login: Login::default(),

@@ -9,6 +9,7 @@
 
 mod admission;
 mod amounts;
+mod charge;
 mod counter;
 mod entry;
 mod lease;
@@ -30,10 +31,12 @@ use jiff::tz::TimeZone;
 use crate::registry::{Counts, Limit, Refill};
 
 pub use amounts::amount_of;
+pub use charge::Charged;
 pub use counter::{BadKey, CounterKey, Hold};
 pub use entry::{Reservation, ReservationState};
 pub use lease::{Account, Asked, Holder, Lease, LeaseId, Lent, Taken};
 pub use presence::Synced;
+pub(crate) use rate::{Pace, Rate};
 pub use restore::WindowTotal;
 pub use settlement::{Expired, Settled};
 #[cfg(test)]

@@ -10,6 +10,7 @@ pub mod registry;
 pub mod resource;
 pub mod serve;
 pub mod store;
+mod throttle;
 pub mod vault;
 
 /// The tonic service of `gate.proto`; its messages are [`gateway_core::gate`].
@@ -23,3 +24,6 @@ pub mod vault;
 pub mod gate_service {
     include!(concat!(env!("OUT_DIR"), "/bulkhead.v1.rs"));
 }
+
+/// `gate.proto` and what it imports, as an encoded `FileDescriptorSet`: what gRPC reflection tells of it.
+const GATE_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/gate.descriptors"));

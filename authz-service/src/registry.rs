@@ -9,10 +9,13 @@ use std::time::Duration;
 
 use gateway_core::chat::OutputLimitField;
 use gateway_core::claims::PathTemplate;
+use gateway_core::denial::Code;
 use gateway_core::name::{ModelName, TenantName};
 use gateway_core::price::ModelCost;
+use serde::Deserialize;
 
 use crate::authorization::Rules;
+use crate::identity::discovery::Network;
 use crate::identity::jwt::KeySet;
 
 /// One version of everything that operators wrote.
@@ -240,24 +243,49 @@ pub struct Endpoint {
 }
 
 /// Kinds of endpoints; roles and keys name them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum EndpointKind {
-    /// OpenAI chat completions, POST.
+    /// OpenAI chat completions.
     Chat,
-    /// OpenAI models list, GET, answered by the service.
+    /// OpenAI models list.
     Models,
 }
 
 impl EndpointKind {
-    /// All of them.
-    pub const ALL: &'static [Self] = &[Self::Chat, Self::Models];
+    /// Every kind.
+    pub const ALL: [Self; 2] = [Self::Chat, Self::Models];
 
-    /// As roles, keys and policies name it.
+    /// As resources and operators name it.
     #[must_use]
-    pub const fn word(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Chat => "chat",
             Self::Models => "models",
+        }
+    }
+
+    /// The kind of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// The one method it takes.
+    #[must_use]
+    pub const fn method(self) -> &'static str {
+        match self {
+            Self::Chat => "POST",
+            Self::Models => "GET",
+        }
+    }
+
+    /// Its one path where the service answers it itself; none where providers' path templates lead to it.
+    #[must_use]
+    pub const fn own_path(self) -> Option<&'static str> {
+        match self {
+            Self::Chat => None,
+            Self::Models => Some("/v1/models"),
         }
     }
 }
@@ -269,8 +297,8 @@ pub struct Permits {
     pub models: Option<BTreeSet<ModelName>>,
     /// Endpoints.
     pub endpoints: Option<BTreeSet<EndpointKind>>,
-    /// The role that says so, where one was named: rules may be about it.
-    pub role: Option<Arc<str>>,
+    /// The roles that say so, where any was named: rules may be about them.
+    pub roles: BTreeSet<Arc<str>>,
 }
 
 /// What an `ApiKey` resource says; the hash is in the store.
@@ -302,12 +330,72 @@ pub struct Issuer {
     /// Greatest `exp - iat` (or `exp - now` without `iat`).
     pub max_lifetime: Duration,
     /// Verification keys, pinned to their algorithms.
-    pub keys: KeySet,
+    pub keys: IssuerKeys,
     /// What its principals may use.
     pub permits: Permits,
+    /// What scopes permit of that; without, all of it.
+    pub scopes: Option<Scopes>,
+}
+
+/// Where an issuer's keys are.
+#[derive(Debug)]
+pub enum IssuerKeys {
+    /// In a file beside the resources.
+    File(Arc<KeySet>),
+    /// Where the issuer publishes them: held by [`crate::identity::discovery::KeyRing`].
+    Published(Discovery),
+}
+
+/// How the keys that an issuer publishes are read and kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Discovery {
+    /// Addresses that are not public and may be connected to all the same, also without TLS.
+    pub private_addresses: Vec<Network>,
+    /// How often they are read again.
+    pub refresh: Duration,
+    /// How old they may get while they cannot be read.
+    pub max_stale: Duration,
+    /// How often tokens with a key that is not there may have them read out of turn.
+    pub unknown_key_interval: Duration,
+}
+
+/// What the scopes of an issuer's tokens permit.
+#[derive(Debug)]
+pub struct Scopes {
+    /// Name of the claim: a text with spaces between, or a list.
+    pub claim: String,
+    /// By scope, within what the issuer's principals may use.
+    pub permits: HashMap<String, Permits>,
+}
+
+impl Permits {
+    /// What any of these permits at one endpoint; of none, nothing. Rules about any of their roles meet it, also about one
+    /// that permits nothing here.
+    #[must_use]
+    pub fn any_at<'a>(permits: impl Iterator<Item = &'a Self>, endpoint: EndpointKind) -> Self {
+        let at = |one: &Self| one.endpoints.as_ref().is_none_or(|endpoints| endpoints.contains(&endpoint));
+        let nothing = Self { models: Some(BTreeSet::new()), endpoints: Some(BTreeSet::new()), roles: BTreeSet::new() };
+        permits.fold(nothing, |mut all, one| {
+            all.roles.extend(one.roles.iter().cloned());
+            if at(one) {
+                all.models = all.models.zip(one.models.clone()).map(|(all, one)| all.into_iter().chain(one).collect());
+                all.endpoints = Some(BTreeSet::from([endpoint]));
+            }
+            all
+        })
+    }
 }
 
 impl Registry {
+    /// A tenant whose requests may be admitted.
+    ///
+    /// # Errors
+    /// [`Code::InvalidCredential`] when there is none of this name any more; [`Code::TenantSuspended`] unless it is active.
+    pub fn active(&self, name: &TenantName) -> Result<&Arc<Tenant>, Code> {
+        let tenant = self.tenants.get(name).ok_or(Code::InvalidCredential)?;
+        if tenant.state == TenantState::Active { Ok(tenant) } else { Err(Code::TenantSuspended) }
+    }
+
     /// The endpoint that a path leads to, with the claims in it. `path` is canonical and without its query.
     #[must_use]
     pub fn endpoint<'a>(&'a self, path: &'a str) -> Option<(&'a Endpoint, gateway_core::claims::PathClaims<'a>)> {

@@ -4,6 +4,7 @@
 mod api_key;
 mod decode;
 mod field;
+mod issuer;
 mod model_cost;
 mod names;
 mod new_key;

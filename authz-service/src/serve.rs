@@ -1,40 +1,44 @@
 //! The running service: its state, its listeners, its clock.
 //!
-//! Three listeners that share nothing but state: the proxies' socket (ext_authz, Gate, health, data endpoints), the
-//! admin socket, and a loopback HTTP port for probes and metrics.
+//! Listeners that share nothing but state: the proxies' (ext_authz, rate limits, Gate, health, data endpoints) on this host
+//! and on TLS, the admin socket, and a loopback HTTP port for probes and metrics.
 
 mod check;
+mod data;
 mod gate;
 mod last_hop;
 pub mod logs;
 pub mod metrics;
-mod models;
+mod proxies;
+mod rate_limit;
 mod revocations;
+mod router;
 mod service;
+mod tls;
+mod watch;
 mod wording;
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use envoy_types::pb::envoy::service::auth::v3::authorization_server::AuthorizationServer;
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::watch as flag;
 
 pub use service::{Service, StartError};
+pub use tls::TlsError;
 
 use crate::admin::listener::{self, AdminListener, BindError};
 use crate::admin::operations::Administration;
-use crate::cli::ServeOptions;
-use crate::gate_service::gate_server::GateServer;
+use crate::cli::{ListedProxy, ProxiesAddr, ServeOptions};
 use metrics::{HttpError, Phase};
-
-/// Greatest gRPC message from a proxy: the body limit and room for headers beside it, in bytes.
-const MAX_MESSAGE: usize = 6 * 1024 * 1024;
+use proxies::Peer;
+use tls::{Tls, TlsListener};
 
 /// Why the service does not run.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +58,18 @@ pub enum ServeError {
     /// State, keys or resources.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The port that proxies ask on.
+    #[error("cannot listen on `{0}`: {1}")]
+    Port(SocketAddr, io::Error),
+    /// Its certificates.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Nobody could ask there.
+    #[error("no listed proxy has a SPIFFE id: `--proxies-tls` needs `--proxy ID=SPIFFE_ID`")]
+    NobodyOverTls,
+    /// The descriptions of our own services.
+    #[error("gRPC reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
     /// A listener ended by itself.
     #[error("a listener failed: {0}")]
     Listener(#[from] io::Error),
@@ -64,46 +80,87 @@ pub enum ServeError {
 /// # Errors
 /// [`ServeError`] when it cannot start or a listener fails.
 pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
+    // Before they are read: what changes meanwhile is a change.
+    let (look, _) = watch::looked(vec![options.policies.clone()]).await;
     let service = Service::start(&options)?;
-    let (stop, stopping) = watch::channel(false);
-    let proxies = proxy_listener(options.proxies.path())?;
+    let (stop, stopping) = flag::channel(false);
+    let router = router::proxies(&service, &options.listed)?;
+    let proxies = LocalListener::bind(&options.proxies).await?;
+    let tls = tls_listener(&options).await?;
     let admin = AdminListener::bind(options.admin.path())?;
     let http = metrics::bind_http(options.http).await?;
     let probes = metrics::http_router(Arc::clone(service.metrics()), Arc::clone(service.readiness()));
     let operations = Arc::new(Administration::new(Arc::clone(&service)));
     let clock = tokio::spawn(housekeeping(Arc::clone(&service)));
+    let watch = tokio::spawn(watch::resources(Arc::clone(&service), look));
     let signals = tokio::spawn(signals(Arc::clone(&service), stop));
+    service.first_keys().await;
     service.enter(Phase::Ready);
     tracing::info!(
-        proxies = %options.proxies.path().display(), admin = %options.admin.path().display(), http = %options.http,
-        version = service.registry().version, "serving"
+        proxies = %options.proxies, admin = %options.admin.path().display(), http = %options.http,
+        tls = options.proxies_tls.map(|(address, _)| address.to_string()), version = service.registry().version, "serving"
     );
     tokio::try_join!(
-        axum::serve(proxies, proxy_router(&service)).with_graceful_shutdown(stopped(stopping.clone())),
+        proxies.serve(router.clone(), stopping.clone()),
+        over_tls(tls, router, stopping.clone()),
         axum::serve(http, probes).with_graceful_shutdown(stopped(stopping.clone())),
         listener::serve(admin, operations, stopped(stopping)),
     )?;
     signals.abort();
     clock.abort();
+    watch.abort();
+    service.record_refused_sources(service::now()).await;
     tracing::info!("stopped");
     Ok(())
 }
 
-/// Everything that proxies reach: gRPC and the data endpoints on one HTTP/2 listener.
-fn proxy_router(service: &Arc<Service>) -> Router {
-    let (reporter, health) = tonic_health::server::health_reporter();
-    tokio::spawn(async move { reporter.set_service_status("", tonic_health::ServingStatus::Serving).await });
-    let check = AuthorizationServer::new(check::Check(Arc::clone(service))).max_decoding_message_size(MAX_MESSAGE);
-    let gate = GateServer::new(gate::Gate(Arc::clone(service))).max_decoding_message_size(MAX_MESSAGE);
-    tonic::service::Routes::new(check)
-        .add_service(gate)
-        .add_service(health)
-        .into_axum_router()
-        .merge(models::router(Arc::clone(service)))
+/// Where proxies of this host ask.
+enum LocalListener {
+    Unix(UnixListener),
+    Loopback(TcpListener),
+}
+
+impl LocalListener {
+    async fn bind(address: &ProxiesAddr) -> Result<Self, ServeError> {
+        match address {
+            ProxiesAddr::Unix(socket) => unix_listener(socket.path()).map(Self::Unix),
+            ProxiesAddr::Loopback(port) => {
+                TcpListener::bind(port).await.map(Self::Loopback).map_err(|error| ServeError::Port(*port, error))
+            }
+        }
+    }
+
+    async fn serve(self, router: Router, stopping: flag::Receiver<bool>) -> io::Result<()> {
+        let router = router.into_make_service_with_connect_info::<Peer>();
+        match self {
+            Self::Unix(socket) => axum::serve(socket, router).with_graceful_shutdown(stopped(stopping)).await,
+            Self::Loopback(port) => axum::serve(port, router).with_graceful_shutdown(stopped(stopping)).await,
+        }
+    }
+}
+
+/// The TLS listener, whose certificates are followed from here on.
+async fn tls_listener(options: &ServeOptions) -> Result<Option<TlsListener>, ServeError> {
+    let Some((address, files)) = &options.proxies_tls else { return Ok(None) };
+    if !options.listed.iter().any(|proxy: &ListedProxy| proxy.spiffe_id.is_some()) {
+        return Err(ServeError::NobodyOverTls);
+    }
+    let look = Tls::look(files);
+    let tls = Tls::load(files)?;
+    let listener = TlsListener::bind(*address, Arc::clone(&tls)).await;
+    let listener = listener.map_err(|error| ServeError::Port(*address, error))?;
+    tokio::spawn(tls.follow(look));
+    Ok(Some(listener))
+}
+
+async fn over_tls(listener: Option<TlsListener>, router: Router, stopping: flag::Receiver<bool>) -> io::Result<()> {
+    let Some(listener) = listener else { return Ok(()) };
+    let router = router.into_make_service_with_connect_info::<Peer>();
+    axum::serve(listener, router).with_graceful_shutdown(stopped(stopping)).await
 }
 
 /// The proxies' socket, for owner and group; a stale one is replaced, a live one is not.
-fn proxy_listener(path: &Path) -> Result<UnixListener, ServeError> {
+fn unix_listener(path: &Path) -> Result<UnixListener, ServeError> {
     let failed = |error| ServeError::Proxies(path.to_owned(), error);
     if path.exists() {
         if std::os::unix::net::UnixStream::connect(path).is_ok() {
@@ -125,7 +182,7 @@ async fn housekeeping(service: Arc<Service>) {
 }
 
 /// SIGHUP reads the resources again; SIGTERM and SIGINT stop.
-async fn signals(service: Arc<Service>, stop: watch::Sender<bool>) {
+async fn signals(service: Arc<Service>, stop: flag::Sender<bool>) {
     let (Ok(mut hup), Ok(mut term), Ok(mut int)) =
         (signal(SignalKind::hangup()), signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
@@ -145,7 +202,7 @@ async fn signals(service: Arc<Service>, stop: watch::Sender<bool>) {
     let _ = stop.send(true);
 }
 
-async fn stopped(mut stopping: watch::Receiver<bool>) {
+async fn stopped(mut stopping: flag::Receiver<bool>) {
     // The sender is gone only when the process ends.
     let _ = stopping.wait_for(|stop| *stop).await;
 }

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-pub use audit::{AuditLine, AuditRecord, Decision, SettledLine};
+pub use audit::{AuditLine, AuditRecord, BY_PROXY, Decision, SettledLine};
 pub use command::{Command, KeyRow, LeasedEnd, Refusal, Settle, VaultRow};
 pub use open::StoreError;
 pub use reader::{Reader, TenantUsage};

@@ -22,6 +22,7 @@ pub enum Code {
     AmbiguousCredentials,
     CredentialInUrl,
     InvalidCredential,
+    IdpUnavailable,
     // tenant, model, endpoint
     TenantConflict,
     TenantSuspended,
@@ -82,6 +83,12 @@ const RATE: &str = "rate_limit_error";
 const SERVER: &str = "server_error";
 
 impl Code {
+    /// The code of this name, if the table has it.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|code| code.row().code == name)
+    }
+
     /// The table.
     #[must_use]
     pub const fn row(self) -> Row {
@@ -107,6 +114,9 @@ impl Code {
                 row("credential_in_url", 401, AUTHENTICATION, "A credential in the URL is not accepted.")
             }
             Self::InvalidCredential => row("invalid_credential", 401, AUTHENTICATION, "The credential is not valid."),
+            Self::IdpUnavailable => {
+                row("idp_unavailable", 401, AUTHENTICATION, "The identity provider's keys are not available.")
+            }
             Self::TenantConflict => {
                 row("tenant_conflict", 403, PERMISSION, "The request names another tenant than its credential.")
             }
@@ -180,6 +190,7 @@ impl Code {
         Self::AmbiguousCredentials,
         Self::CredentialInUrl,
         Self::InvalidCredential,
+        Self::IdpUnavailable,
         Self::TenantConflict,
         Self::TenantSuspended,
         Self::TenantMismatch,
@@ -287,7 +298,9 @@ mod tests {
             let row = code.row();
             assert!(row.status >= 400, "{}", row.code);
             assert!(seen.insert(row.code), "{} twice", row.code);
+            assert_eq!(Code::named(row.code), Some(*code));
         }
+        assert_eq!(Code::named("ok"), None);
     }
 
     #[test]

@@ -144,18 +144,22 @@ fn claim<'a>(head: &Head<'a>, name: &str) -> Result<Option<&'a str>, Denial> {
     Ok(Some(value))
 }
 
-/// Nothing compressed; a POST is JSON in UTF-8 and says so.
+/// Nothing compressed; a POST is JSON in UTF-8 and says so. At the service's own endpoints a form is one too (OAuth 2, RFC
+/// 6749 appendix B).
 fn check_type(head: &Head<'_>) -> Result<(), Denial> {
     let encoding = text(head, "content-encoding")?;
     if encoding.is_some_and(|encoding| !encoding.eq_ignore_ascii_case("identity")) {
         return Err(Denial::new(Code::UnsupportedEncoding).param("content-encoding"));
     }
     let kind = text(head, "content-type")?;
-    if head.method == "POST" && !kind.is_some_and(is_json) {
+    let form = |kind: &str| head.path.starts_with(wire::OWN_PATHS) && kind.eq_ignore_ascii_case(FORM);
+    if head.method == "POST" && !kind.is_some_and(|kind| is_json(kind) || form(kind)) {
         return Err(Denial::new(Code::UnsupportedEncoding).param("content-type"));
     }
     Ok(())
 }
+
+const FORM: &str = "application/x-www-form-urlencoded";
 
 fn is_json(kind: &str) -> bool {
     let mut parts = kind.split(';').map(|part| part.trim_matches(' '));

@@ -4,6 +4,8 @@
 //! Of limits as the service states them: in `portable` it writes the fields itself, in `inline` the module does, from
 //! what came with a lease.
 
+use std::fmt::Write as _;
+
 use crate::gate::{Counts, Header, LimitState, Refill};
 use crate::wire;
 
@@ -43,15 +45,23 @@ pub fn fields(states: &[LimitState]) -> Vec<Field> {
     if states.is_empty() {
         return Vec::new();
     }
-    let policy = joined(states, |s| {
-        let window = if s.window_seconds == 0 { String::new() } else { format!(";w={}", s.window_seconds) };
-        format!("\"{}\";q={}{window};qu=\"{}\"", s.name, whole(s.amount), quota_unit(s))
-    });
-    let left = joined(states, |s| {
-        let in_flight = s.refill() == Refill::InFlight;
-        let time = if in_flight { String::new() } else { format!(";t={}", seconds(s.reset_after_ms)) };
-        format!("\"{}\";r={}{time}", s.name, whole(s.left))
-    });
+    // Written for every admitted request: one text each, grown in place. Writing to a String does not fail.
+    let (mut policy, mut left) = (String::with_capacity(256), String::with_capacity(128));
+    for state in states {
+        if !policy.is_empty() {
+            policy.push_str(", ");
+            left.push_str(", ");
+        }
+        let _ = write!(policy, "\"{}\";q={}", state.name, whole(state.amount));
+        if state.window_seconds > 0 {
+            let _ = write!(policy, ";w={}", state.window_seconds);
+        }
+        let _ = write!(policy, ";qu=\"{}\"", quota_unit(state));
+        let _ = write!(left, "\"{}\";r={}", state.name, whole(state.left));
+        if state.refill() != Refill::InFlight {
+            let _ = write!(left, ";t={}", seconds(state.reset_after_ms));
+        }
+    }
     let mut fields = vec![Field::new("ratelimit-policy", policy), Field::new("ratelimit", left)];
     fields.extend(openai(
         states,
@@ -82,10 +92,6 @@ pub const fn unit(counts: Counts) -> &'static str {
 #[must_use]
 pub const fn seconds(milliseconds: u64) -> u64 {
     milliseconds.div_ceil(1000)
-}
-
-fn joined(states: &[LimitState], item: impl Fn(&LimitState) -> String) -> String {
-    states.iter().map(item).collect::<Vec<_>>().join(", ")
 }
 
 /// OpenAI's three headers of the tightest limit that counts this over time. Requests in flight are none: what is left of

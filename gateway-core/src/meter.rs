@@ -86,9 +86,7 @@ impl Meter {
     pub fn push(&mut self, chunk: &[u8], end: bool) -> Passed {
         match &mut self.reader {
             Reader::Json(scanner) => {
-                for byte in chunk {
-                    scanner.push(*byte, &mut self.totals);
-                }
+                scanner.read(chunk, &mut self.totals);
                 Passed::Unchanged
             }
             Reader::Events(stream) => stream.push(chunk, end, &mut self.totals),

@@ -8,7 +8,7 @@ mod charge;
 #[cfg(test)]
 mod tests;
 
-pub use charge::{Charge, Terms, charge};
+pub use charge::{Basis, Charge, Terms, charge};
 
 use crate::gate::{Cost, Usage};
 

@@ -83,6 +83,12 @@ pub const SERVICE_CLUSTER: &str = "bulkhead-service";
 
 /// The greatest request body, in bytes: the same number in Envoy's configuration, here and in the service.
 pub const MAX_BODY_BYTES: u64 = 4 * 1024 * 1024;
+/// Under these paths the service answers clients itself, beside a provider's `/v1/models`: never a provider's.
+pub const OWN_PATHS: &str = "/bulkhead/v1/";
+/// The greatest body that a data endpoint reads, in bytes.
+pub const MAX_DATA_BODY_BYTES: usize = 64 * 1024;
+/// The greatest number of requests that one `Lease` asks for, over all of its asks.
+pub const MAX_NEEDS: usize = 2048;
 /// The greatest encoded grant that is read, in bytes.
 pub const MAX_GRANT_BYTES: usize = 64 * 1024;
 

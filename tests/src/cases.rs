@@ -54,6 +54,12 @@ impl Exchange {
             Profile::Inline => &self.inline,
         }
     }
+
+    /// Whether the same is expected in both profiles.
+    #[must_use]
+    pub fn is_alike_in_both(&self) -> bool {
+        self.expect == self.inline
+    }
 }
 
 impl Case {

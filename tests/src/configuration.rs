@@ -137,13 +137,25 @@ pub fn replaced(text: &str, old: &str, new: &str) -> String {
     text.replacen(old, new, 1)
 }
 
-/// Gives the service more time to decide than the shipped quarter of a second, which a debug build on a busy machine needs
-/// for megabytes or under load; for tests whose subject is another one. Every call of ext_authz gets it, the last hop's too.
+/// Gives the service more time to decide and to lend than the shipped fractions of a second, which a debug build on a busy
+/// machine needs for megabytes or under load; for tests whose subject is another one.
+///
+/// # Panics
+/// The shipped time does not stand in the text, or `time` is no seconds.
+#[must_use]
+pub fn patient(text: &str, time: &str) -> String {
+    let seconds: f64 = time.trim_end_matches('s').parse().expect("seconds");
+    let lease = format!("\"profile\":\"inline\",\"leaseTimeoutMs\":{}", seconds * 1000.0);
+    let text = patient_checks(text, time).replace("connect_timeout: 0.25s", &format!("connect_timeout: {time}"));
+    text.replace("\"profile\":\"inline\"", &lease)
+}
+
+/// The same for every call of ext_authz alone, the last hop's too: leases are waited for as shipped.
 ///
 /// # Panics
 /// The shipped time does not stand in the text.
 #[must_use]
-pub fn patient(text: &str, time: &str) -> String {
+pub fn patient_checks(text: &str, time: &str) -> String {
     let old = " timeout: 0.25s\n";
     assert!(text.contains(old), "`{old}` must stand in the configuration");
     text.replace(old, &format!(" timeout: {time}\n"))
@@ -168,7 +180,8 @@ pub fn fails_open(text: &str) -> String {
 pub fn nameless(text: &str) -> String {
     let name = "{key: x-bulkhead-proxy, value: edge-1}";
     assert!(text.contains(name), "`{name}` must stand in the configuration");
-    text.replace(&format!("{name}, "), "").replace(name, "")
+    let lines = text.split_inclusive('\n').filter(|line| line.trim() != format!("- {name}"));
+    lines.collect::<String>().replace(&format!("{name}, "), "").replace(name, "")
 }
 
 /// Puts an HTTP filter (YAML at no indent, without its `- `) in front of another one, which is told by its `name`.

@@ -2,7 +2,7 @@
 
 mod ask;
 mod books;
-mod builder;
+pub(crate) mod builder;
 mod service;
 
 use std::collections::BTreeMap;
@@ -90,6 +90,19 @@ impl Gateway {
     #[must_use]
     pub fn secrets(&self) -> PathBuf {
         self.directory().join("secrets")
+    }
+
+    /// Starts another Envoy, with so many workers, on the same configuration; it listens on another port. The one before
+    /// must have ended.
+    ///
+    /// # Panics
+    /// It still runs, or the new one does not come up.
+    pub async fn restart_envoy(&mut self, workers: u32) {
+        assert!(!self.envoy.running(), "Envoy still runs");
+        let directory = self.directory();
+        let _ = std::fs::remove_file(directory.join("envoy-admin")); // the new one's is waited for
+        let config = directory.join("envoy.yaml");
+        (self.envoy, self.admin, self.addr) = start_envoy(&directory, &config, workers).await;
     }
 
     /// A page of Envoy's admin interface.

@@ -10,11 +10,13 @@
 
 pub mod books;
 pub mod cases;
+pub mod certificates;
 pub mod client;
 pub mod configuration;
 pub mod fake_service;
 pub mod gateway;
 pub mod mint;
+pub mod oidc;
 pub mod policies;
 pub mod process;
 pub mod upstream;

@@ -66,7 +66,23 @@ fn confined_crates_stay_where_they_are() {
 fn one_file_calls_the_sdk() {
     for (path, text) in sources(&packages()["bulkhead-module"].folder) {
         let calls = text.contains("hostcalls") || text.contains("proxy_wasm::set_");
-        assert!(!calls || path.ends_with("host.rs"), "{} calls the SDK", path.display());
+        assert!(
+            !calls || path.ends_with("host.rs") || path.parent().is_some_and(|folder| folder.ends_with("host")),
+            "{} calls the SDK",
+            path.display()
+        );
+    }
+}
+
+/// The client's headers are read ahead of ext_authz alone; behind it, and in `on_log`, one of them may be a provider's key.
+#[test]
+fn one_file_reads_the_clients_headers() {
+    for (path, text) in sources(&packages()["bulkhead-module"].folder.join("src")) {
+        let reads = text.contains("client_headers") || text.contains("MapType::HttpRequestHeaders).unwrap");
+        let may = path.ends_with("src/front.rs") || path.ends_with("host/front.rs");
+        assert!(!reads || may, "{} reads the client's headers", path.display());
+        let at_the_end = path.ends_with("stream/end.rs") && text.contains("request_header(");
+        assert!(!at_the_end, "{} reads a request header in `on_log`", path.display());
     }
 }
 

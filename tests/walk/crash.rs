@@ -179,7 +179,9 @@ async fn what_cannot_be_written_is_not_allowed() {
     let gateway = Gateway::builder().state(&disk.file("state.db")).start().await;
     assert_eq!(gateway.chat("globex", &chat_body("[tokens=1]")).await.status, 200);
     eventually("the settlement", async || {
-        (gateway.service().number("SELECT count(*) FROM reservations") == 0).then_some(())
+        let open = "SELECT (SELECT count(*) FROM reservations) + (SELECT count(*) FROM leases)";
+        let settled = "SELECT count(*) FROM audit WHERE settled_ms IS NOT NULL";
+        (gateway.service().number(open) == 0 && gateway.service().number(settled) == 1).then_some(())
     })
     .await;
     let left = gateway.service().left("globex", "spend-per-day").await;

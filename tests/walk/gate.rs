@@ -30,6 +30,14 @@ fn words() -> Vec<Word> {
     ]
 }
 
+/// What a filter in front of ours routes by; `inline` refuses any reserved header that it did not strip.
+fn routed() -> &'static [(&'static str, &'static str)] {
+    match Profile::under_test() {
+        Profile::Portable => ROUTED,
+        Profile::Inline => &[],
+    }
+}
+
 async fn post(gateway: &Gateway) -> u16 {
     let body = chat_body("let me in").to_string();
     gateway.post("/v1/chat/completions", &[("authorization", "Bearer x")], body).await.status
@@ -95,7 +103,7 @@ async fn the_service_hung_killed_and_started_again() {
 /// Somebody else's ext_authz in front of ours, which speaks our words into the namespace that both write to.
 #[tokio::test]
 async fn a_filter_in_front_cannot_speak_for_the_service() {
-    let said = allow(&[("bulkhead_decision", "allow-v1"), ("bulkhead_grant", "AAAA")], ROUTED);
+    let said = allow(&[("bulkhead_decision", "allow-v1"), ("bulkhead_grant", "AAAA")], routed());
     let front = FakeService::spawn(Word::Exactly(Box::new(said)));
     let socket = front.socket().display().to_string();
     let gateway = Gateway::builder()
@@ -128,7 +136,7 @@ async fn what_a_filter_in_front_left_is_blanked() {
         },
     };
     let grant = signed(&grant);
-    let headers = [ROUTED[0], (wire::CLAIM_HEADER, "acme")];
+    let headers = [routed(), &[(wire::CLAIM_HEADER, "acme")]].concat();
     let said = allow(&[(wire::DECISION, wire::DECISION_ALLOW), (wire::GRANT, grant.as_str())], &headers);
     let front = FakeService::spawn(Word::Exactly(Box::new(said.clone())));
     let socket = front.socket().display().to_string();

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use bulkhead_tests::books::{Books, text};
 use bulkhead_tests::client::{Answer, Shot, volley};
+use bulkhead_tests::configuration::patient;
 use bulkhead_tests::gateway::{CHAT, Gateway, chat_body};
 use bulkhead_tests::mint::Alg;
 use bulkhead_tests::policies::issuer;
@@ -40,7 +41,7 @@ async fn answers(gateway: &Gateway, shots: &[Shot]) -> (Vec<Answer>, Vec<String>
 
 #[tokio::test]
 async fn every_algorithm_opens_the_door() {
-    let gateway = Gateway::builder().without_keys().start().await;
+    let gateway = Gateway::builder().without_keys().envoy(|text| patient(&text, "5s")).start().await;
     let tenants = ["acme", "globex"];
     let pairs: Vec<(&str, Alg)> = tenants.iter().flat_map(|tenant| Alg::ALL.map(|alg| (*tenant, alg))).collect();
     let shots: Vec<Shot> = pairs.iter().map(|(tenant, alg)| shot(&issuer(tenant).token(*alg))).collect();
@@ -59,7 +60,7 @@ async fn every_algorithm_opens_the_door() {
 
 #[tokio::test]
 async fn what_is_nearly_wrong_is_right() {
-    let gateway = Gateway::builder().without_keys().start().await;
+    let gateway = Gateway::builder().without_keys().envoy(|text| patient(&text, "5s")).start().await;
     let tokens = claimed::accepted();
     let shots: Vec<Shot> = tokens.iter().map(|(_, token)| shot(token)).collect();
     for ((what, _), answer) in tokens.iter().zip(answers(&gateway, &shots).await.0) {
@@ -69,7 +70,7 @@ async fn what_is_nearly_wrong_is_right() {
 
 #[tokio::test]
 async fn no_attack_opens_it_and_all_are_answered_alike() {
-    let gateway = Gateway::builder().without_keys().start().await;
+    let gateway = Gateway::builder().without_keys().envoy(|text| patient(&text, "5s")).start().await;
     let forged: Vec<Forged> = attacks::all().into_iter().chain(claimed::all()).collect();
     let shots: Vec<Shot> = forged.iter().map(|one| shot(&one.token)).collect();
     let (answers, ids) = answers(&gateway, &shots).await;
@@ -102,7 +103,7 @@ async fn no_attack_opens_it_and_all_are_answered_alike() {
 
 #[tokio::test]
 async fn a_token_that_is_too_long_is_not_looked_at() {
-    let gateway = Gateway::builder().without_keys().start().await;
+    let gateway = Gateway::builder().without_keys().envoy(|text| patient(&text, "5s")).start().await;
     let acme = issuer("acme");
     let mut claims = acme.claims();
     claims["padding"] = "x".repeat(48 * 1024).into();

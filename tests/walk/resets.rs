@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bulkhead_tests::client::{H2, Raw};
-use bulkhead_tests::configuration::{patient, replaced};
+use bulkhead_tests::configuration::{Profile, patient, replaced};
 use bulkhead_tests::eventually;
 use bulkhead_tests::gateway::{CHAT, Gateway, chat_body};
 use bulkhead_tests::process::Signal;
@@ -242,7 +242,9 @@ async fn upstreams_that_break_in_any_phase() {
 
 /// The shipped times are minutes: these are the same configuration in seconds.
 fn impatient(text: String) -> String {
-    let text = replaced(&patient(&text, "1s"), "stream_idle_timeout: 120s", "stream_idle_timeout: 2s");
+    // in `inline` the service is asked while the request still arrives, within the request's own time
+    let time = if Profile::under_test() == Profile::Inline { "0.7s" } else { "1s" };
+    let text = replaced(&patient(&text, time), "stream_idle_timeout: 120s", "stream_idle_timeout: 2s");
     let text = replaced(&text, "request_timeout: 60s", "request_timeout: 1s");
     text.replace(
         "idle_timeout: 120s, max_stream_duration: {max_stream_duration: 900s}",

@@ -71,7 +71,9 @@ async fn a_tenants_own_key_is_used_for_that_tenant_alone() {
     let before = gateway.upstream.record().len();
     eventually("a refusal", async || {
         let answer = gateway.chat("acme", &chat_body("[tokens=1]")).await;
-        (answer.status != 503).then(|| assert_eq!(answer.code(), Code::Internal.row().code, "{}", answer.text()))
+        // until the worker hears that another service answers, its held grant is one that nobody signed
+        (answer.status != 503 && answer.code() != "not_admitted")
+            .then(|| assert_eq!(answer.code(), Code::Internal.row().code, "{}", answer.text()))
     })
     .await;
     assert_eq!(gateway.upstream.record().len(), before);

@@ -41,9 +41,9 @@ impl World {
         }
         let mut endpoints = HashMap::new();
         for kind in EndpointKind::ALL {
-            let (resource, action) = (uid("Endpoint", kind.word())?, uid("Action", kind.word())?);
+            let (resource, action) = (uid("Endpoint", kind.name())?, uid("Action", kind.name())?);
             all.push(entity(resource.clone(), [tenant.clone()])?);
-            endpoints.insert(*kind, Served { resource, action });
+            endpoints.insert(kind, Served { resource, action });
         }
         let mut principals = HashMap::new();
         for role in roles {

@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 use cedar_policy::{Policy, PolicyId};
 use serde_json::{Value, json};
 
-use super::rule::{Condition, Network, Outcome, Rule};
+use super::rule::{Condition, Outcome, Rule};
 use super::{CompileError, refused};
+use crate::identity::discovery::Network;
 use crate::registry::{EndpointKind, Permits};
 
 /// The name of a role's permit in decisions.
@@ -17,7 +18,7 @@ pub(super) fn role_id(role: &str) -> String {
 
 /// A role's permit: these endpoints, and of its tenant's models these. `None`: it permits nothing.
 pub(super) fn role(name: &str, permits: &Permits) -> Result<Option<Policy>, CompileError> {
-    let endpoints = permits.endpoints.clone().unwrap_or_else(|| EndpointKind::ALL.iter().copied().collect());
+    let endpoints = permits.endpoints.clone().unwrap_or_else(|| EndpointKind::ALL.into_iter().collect());
     if endpoints.is_empty() {
         return Ok(None);
     }
@@ -130,7 +131,7 @@ fn in_any<'a>(what: &str, kind: &str, ids: impl Iterator<Item = &'a str>) -> Val
 }
 
 fn actions(kinds: &BTreeSet<EndpointKind>) -> Value {
-    let entities: Vec<Value> = kinds.iter().map(|kind| entity("Action", kind.word())).collect();
+    let entities: Vec<Value> = kinds.iter().map(|kind| entity("Action", kind.name())).collect();
     json!({"op": "in", "entities": entities})
 }
 

@@ -14,16 +14,31 @@ pub const MEMBER: &str = "member";
 /// The platform's own people: principals of no tenant.
 pub const PLATFORM_OPERATOR: &str = "platform-operator";
 
-/// Roles that are there without being written, and the endpoints that each permits, of all models of its tenant.
-pub const BUILT_IN: [(&str, &[EndpointKind]); 7] = [
-    (MEMBER, EndpointKind::ALL),
-    ("tenant-admin", EndpointKind::ALL),
-    ("developer", &[EndpointKind::Chat, EndpointKind::Models]),
-    ("data-scientist", &[EndpointKind::Chat, EndpointKind::Models]),
-    ("auditor", &[EndpointKind::Models]),
-    ("service", &[EndpointKind::Chat]),
-    (PLATFORM_OPERATOR, &[]),
-];
+const TENANT_ADMIN: &str = "tenant-admin";
+const DEVELOPER: &str = "developer";
+const DATA_SCIENTIST: &str = "data-scientist";
+const AUDITOR: &str = "auditor";
+const SERVICE: &str = "service";
+
+/// Roles that are there without being written. Each permits all models of its tenant.
+pub const BUILT_IN: [&str; 7] = [MEMBER, TENANT_ADMIN, DEVELOPER, DATA_SCIENTIST, AUDITOR, SERVICE, PLATFORM_OPERATOR];
+
+/// The endpoints that a built-in role permits.
+#[must_use]
+pub fn built_in_endpoints(role: &str) -> BTreeSet<EndpointKind> {
+    EndpointKind::ALL
+        .into_iter()
+        .filter(|kind| [MEMBER, TENANT_ADMIN].contains(&role) || users(*kind).contains(&role))
+        .collect()
+}
+
+/// Who may use an endpoint, beside members and tenant admins, who may use all.
+const fn users(endpoint: EndpointKind) -> &'static [&'static str] {
+    match endpoint {
+        EndpointKind::Chat => &[DEVELOPER, DATA_SCIENTIST, SERVICE],
+        EndpointKind::Models => &[DEVELOPER, DATA_SCIENTIST, AUDITOR],
+    }
+}
 
 /// A role, compiled.
 #[derive(Clone, Debug)]
@@ -61,13 +76,13 @@ impl RolePolicy {
             })
         };
         let endpoints: BTreeSet<EndpointKind> =
-            EndpointKind::ALL.iter().copied().filter(|kind| permitted(*kind, Resource::Endpoint)).collect();
+            EndpointKind::ALL.into_iter().filter(|kind| permitted(*kind, Resource::Endpoint)).collect();
         let usable = |model: &Model| endpoints.iter().any(|kind| permitted(*kind, Resource::Model(&model.name)));
         let named = || models.filter(|model| usable(model)).map(|model| model.name.clone()).collect();
         let permits = Permits {
             models: wanted.models.as_ref().map(|_| named()),
             endpoints: wanted.endpoints.as_ref().map(|_| endpoints.clone()),
-            role: Some(Arc::from(name)),
+            roles: BTreeSet::from([Arc::from(name)]),
         };
         Ok(Self { name: Arc::from(name), policy, permits })
     }

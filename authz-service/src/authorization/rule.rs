@@ -2,14 +2,12 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
-use std::fmt;
-use std::net::IpAddr;
-use std::str::FromStr;
 use std::time::Duration;
 
 use gateway_core::name::ModelName;
 
 use super::Reads;
+use crate::identity::discovery::Network;
 use crate::registry::EndpointKind;
 
 /// One rule. Each part that is absent narrows nothing.
@@ -77,18 +75,6 @@ pub enum Outcome {
     Deny,
 }
 
-/// An IPv4 or IPv6 network in CIDR notation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Network {
-    address: IpAddr,
-    prefix: u8,
-}
-
-/// A text that is no network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("is no network, as `192.0.2.0/24` or `2001:db8::/32`")]
-pub struct BadNetwork;
-
 impl Rule {
     /// The stricter rule is the greater; of two alike, the one whose name comes first.
     #[must_use]
@@ -129,43 +115,5 @@ impl Outcome {
             Self::Restrict { .. } => 2,
             Self::Deny => 3,
         }
-    }
-}
-
-impl Network {
-    /// Whether an address is in it; one of the other family never is.
-    #[must_use]
-    pub fn contains(&self, address: IpAddr) -> bool {
-        match (self.address, address.to_canonical()) {
-            (IpAddr::V4(own), IpAddr::V4(other)) => self.agree(own.to_bits().into(), other.to_bits().into(), 32),
-            (IpAddr::V6(own), IpAddr::V6(other)) => self.agree(own.to_bits(), other.to_bits(), 128),
-            _ => false,
-        }
-    }
-
-    fn agree(&self, one: u128, other: u128, bits: u8) -> bool {
-        let shift = u32::from(bits.saturating_sub(self.prefix));
-        one.checked_shr(shift).unwrap_or(0) == other.checked_shr(shift).unwrap_or(0)
-    }
-}
-
-impl FromStr for Network {
-    type Err = BadNetwork;
-
-    fn from_str(text: &str) -> Result<Self, BadNetwork> {
-        let (address, prefix) = text.split_once('/').ok_or(BadNetwork)?;
-        let digits = (1..=3).contains(&prefix.len()) && prefix.bytes().all(|byte| byte.is_ascii_digit());
-        let plain = digits && (prefix.len() == 1 || !prefix.starts_with('0'));
-        let address: IpAddr = address.parse().map_err(|_| BadNetwork)?;
-        let prefix: u8 = prefix.parse().map_err(|_| BadNetwork)?;
-        let most = if address.is_ipv4() { 32 } else { 128 };
-        let canonical = address.to_canonical() == address;
-        if plain && canonical && prefix <= most { Ok(Self { address, prefix }) } else { Err(BadNetwork) }
-    }
-}
-
-impl fmt::Display for Network {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.prefix)
     }
 }

@@ -24,7 +24,7 @@ fn the_command_line_is_well_formed() {
 
 #[test]
 fn serve_is_told_everything() {
-    let line = "bulkhead serve --policies p --state s.db --kek-file k --proxies unix:/r/p.sock --admin unix:/r/a.sock --http 127.0.0.1:1";
+    let line = "bulkhead serve --policies p --state s.db --kek-file k --proxies unix:/r/p.sock --admin unix:/r/a.sock --http 127.0.0.1:1 --failed-logins-per-minute 7";
     let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
     let Command::Serve(args) = cli.command else { panic!("{cli:?}") };
     let options = args.into_options(admin_socket(cli.admin, None).unwrap());
@@ -33,10 +33,31 @@ fn serve_is_told_everything() {
         state: "s.db".into(),
         kek_file: "k".into(),
         proxies: "unix:/r/p.sock".parse().unwrap(),
+        proxies_tls: None,
+        listed: Vec::new(),
         admin: "unix:/r/a.sock".parse().unwrap(),
         http: "127.0.0.1:1".parse().unwrap(),
+        failed_logins_per_minute: 7.try_into().unwrap(),
     };
     assert_eq!(options, expected);
+
+    let tls = "--proxies-tls 0.0.0.0:1 --tls-cert c --tls-key k --tls-client-ca a --proxy e=spiffe://t/p --proxy f";
+    let cli = Cli::try_parse_from(format!("{line} {tls}").split_whitespace()).unwrap();
+    let Command::Serve(args) = cli.command else { panic!("{cli:?}") };
+    let options = args.into_options(admin_socket(cli.admin, None).unwrap());
+    let files = TlsFiles { certificate: "c".into(), key: "k".into(), client_ca: "a".into() };
+    let listed = vec!["e=spiffe://t/p".parse().unwrap(), "f".parse().unwrap()];
+    let proxies_tls = Some(("0.0.0.0:1".parse().unwrap(), files));
+    assert_eq!(options, ServeOptions { proxies_tls, listed, ..expected });
+    // half of it is none: nobody listens in plaintext by mistake
+    for left_out in ["--tls-cert c", "--tls-key k", "--tls-client-ca a", "--proxies-tls 0.0.0.0:1"] {
+        let line = format!("{line} {}", tls.replace(left_out, ""));
+        assert!(Cli::try_parse_from(line.split_whitespace()).is_err(), "{left_out}");
+    }
+    let nobody = tls.split("--proxy ").next().unwrap();
+    assert!(Cli::try_parse_from(format!("{line} {nobody}").split_whitespace()).is_err());
+    let plaintext = Cli::try_parse_from(line.replace("unix:/r/p.sock", "0.0.0.0:9000").split_whitespace()).unwrap_err();
+    assert!(plaintext.to_string().contains("plaintext is refused") && plaintext.to_string().contains("--proxies-tls"));
 }
 
 #[test]

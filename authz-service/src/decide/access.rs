@@ -24,6 +24,7 @@ pub(super) struct Access<'a> {
 
 struct Asked<'a> {
     rules: &'a Rules,
+    reads: Option<Reads>,
     circumstances: Circumstances,
     now: jiff::Timestamp,
     /// The answer for chat where models are not told apart: it holds for each of them.
@@ -34,6 +35,7 @@ impl<'a> Access<'a> {
     pub(super) fn new(registry: &'a Registry, identity: &'a Identity, tenant: &Tenant, arrival: &Arrival<'_>) -> Self {
         let rules = registry.rules.get(&tenant.name).map(|rules| Asked {
             rules,
+            reads: rules.reads(&identity.permits.roles),
             circumstances: Circumstances::new(arrival.source, arrival.now, &tenant.time_zone, &identity.login),
             now: arrival.now,
             chat: OnceCell::new(),
@@ -47,11 +49,11 @@ impl<'a> Access<'a> {
 
     /// Whether the endpoint may be used, and by which policy.
     pub(super) fn at(&self, endpoint: EndpointKind) -> Result<String, Stop> {
-        let role = self.identity.permits.role.as_deref();
+        let roles = &self.identity.permits.roles;
         let Some(asked) = &self.rules else {
-            return Ok(role.map(|role| format!("role/{role}")).unwrap_or_default());
+            return Ok(roles.iter().map(|role| format!("role/{role}")).collect::<Vec<_>>().join(" "));
         };
-        let ask = || asked.rules.ask(role, endpoint, Resource::Endpoint, &asked.circumstances);
+        let ask = || asked.rules.ask(roles, endpoint, Resource::Endpoint, &asked.circumstances);
         match if endpoint == EndpointKind::Chat { *asked.chat.get_or_init(ask) } else { ask() } {
             Verdict::Allow(by) => Ok(by.to_owned()),
             Verdict::Rule(rule) => Err(stop(rule)),
@@ -93,7 +95,7 @@ impl<'a> Access<'a> {
     /// How long the answers hold for requests alike.
     pub(super) fn good_for(&self) -> Duration {
         let Some(asked) = &self.rules else { return Duration::MAX };
-        let Some(reads) = self.reads() else { return Duration::ZERO };
+        let Some(reads) = &asked.reads else { return Duration::ZERO };
         if reads.time || reads.source {
             return Duration::ZERO;
         }
@@ -105,17 +107,12 @@ impl<'a> Access<'a> {
 
     fn chat(&self, model: &ModelName) -> Option<Verdict<'_>> {
         let asked = self.rules.as_ref()?;
-        let role = self.identity.permits.role.as_deref();
-        let ask = |resource| asked.rules.ask(role, EndpointKind::Chat, resource, &asked.circumstances);
-        if self.reads().is_some_and(|reads| !reads.model) {
+        let roles = &self.identity.permits.roles;
+        let ask = |resource| asked.rules.ask(roles, EndpointKind::Chat, resource, &asked.circumstances);
+        if asked.reads.as_ref().is_some_and(|reads| !reads.model) {
             return Some(*asked.chat.get_or_init(|| ask(Resource::Endpoint)));
         }
         Some(ask(Resource::Model(model)))
-    }
-
-    fn reads(&self) -> Option<&Reads> {
-        let asked = self.rules.as_ref()?;
-        asked.rules.reads(self.identity.permits.role.as_deref())
     }
 }
 

@@ -59,10 +59,11 @@ pub(super) fn head(arrival: &Arrival<'_>, caller: &Caller<'_>, offered: &Offered
 }
 
 /// How long a worker may use the grant for requests alike: never longer than the credential is good for, and not at all
-/// where a rule read what requests alike do not share.
+/// where it is good on one connection only, which workers do not tell from another, or where a rule read what requests
+/// alike do not share.
 fn hold_ms(arrival: &Arrival<'_>, caller: &Caller<'_>, access: &Access<'_>) -> u32 {
     let plan = &caller.tenant.plan;
-    if plan.audit == Audit::Strict {
+    if plan.audit == Audit::Strict || caller.identity.bound {
         return 0;
     }
     let good_for = caller.identity.expires_at.duration_since(arrival.now);

@@ -8,14 +8,16 @@ use gateway_core::headers::{Checked, Credential};
 
 use super::{Arrival, Grounds};
 use crate::identity::api_key::{self, ApiKeyText};
-use crate::identity::{CredentialError, Identity, jwt};
-use crate::registry::{Registry, Tenant, TenantState};
+use crate::identity::jwt::{self, Trust};
+use crate::identity::{CredentialError, Identity};
+use crate::registry::{EndpointKind, Registry, Tenant};
 
-/// Whom the credential proves.
+/// Whom the credential proves, to this endpoint.
 pub(super) fn identify(
     grounds: &Grounds<'_>,
     arrival: &Arrival<'_>,
     checked: &Checked<'_>,
+    endpoint: EndpointKind,
 ) -> Result<Identity, Denial> {
     let identity = match checked.credential {
         Credential::None => return Err(Code::MissingCredential.into()),
@@ -23,7 +25,9 @@ pub(super) fn identify(
         Credential::Bearer(text) if text.starts_with(api_key::PREFIX) => by_key(grounds, text, arrival.now),
         Credential::Bearer(text) => {
             let now = u64::try_from(arrival.now.as_second()).unwrap_or(0);
-            jwt::verify(text, &grounds.registry.issuers, now).map(Identity::from)
+            let (issuers, published) = (&grounds.registry.issuers, grounds.published);
+            let trust = Trust { issuers, published, certificate: arrival.certificate, endpoint };
+            jwt::verify(text, &trust, now).map(Identity::from)
         }
     };
     identity.map_err(|error| Denial::new(error.code()).detail(error.reason()))
@@ -43,6 +47,5 @@ pub(super) fn tenant<'a>(
     claims: &PathClaims<'_>,
 ) -> Result<&'a Arc<Tenant>, Denial> {
     agree_tenant(&identity.tenant, claims.tenant, checked.claim)?;
-    let tenant = registry.tenants.get(&identity.tenant).ok_or(Code::InvalidCredential)?;
-    if tenant.state == TenantState::Active { Ok(tenant) } else { Err(Code::TenantSuspended.into()) }
+    Ok(registry.active(&identity.tenant)?)
 }

@@ -13,7 +13,7 @@ use gateway_core::name::{ModelName, TenantName};
 use super::{Field, Grounds, Stop, limits};
 use crate::identity::api_key;
 use crate::ledger::{Asked, Holder, Lease, LeaseId, Now, Subject};
-use crate::registry::{KeyTerms, Model, Tenant, TenantState};
+use crate::registry::{KeyTerms, Model, Tenant};
 
 /// No handle is good for longer, whatever it says.
 const OLDEST: Duration = Duration::from_secs(130);
@@ -105,10 +105,7 @@ fn caller<'a>(
     now: jiff::Timestamp,
 ) -> Result<(&'a Tenant, Option<&'a KeyTerms>), Stop> {
     let name = TenantName::parse(&grant.tenant).map_err(|_| Code::NotAdmitted)?;
-    let tenant = grounds.registry.tenants.get(&name).ok_or(Code::InvalidCredential)?;
-    if tenant.state != TenantState::Active {
-        return Err(Code::TenantSuspended.into());
-    }
+    let tenant = grounds.registry.active(&name)?;
     if grant.key_id.is_empty() {
         return Ok((tenant, None));
     }

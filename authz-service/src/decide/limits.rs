@@ -34,10 +34,14 @@ pub(crate) fn refusal(refused: &Refused) -> Stop {
         refused.left
     ));
     let mut headers = fields(&told(&refused.states));
-    let wait = refused.retry_after.map(|wait| seconds(milliseconds(wait)).max(1).to_string());
-    headers.extend(wait.map(|wait| Field::new("retry-after", wait)));
+    headers.extend(refused.retry_after.map(retry_after));
     headers.push(Field::new("x-bulkhead-limit", limit.name.clone()));
     Stop { denial, headers }
+}
+
+/// When to come back, in whole seconds.
+pub(crate) fn retry_after(wait: Duration) -> Field {
+    Field::new("retry-after", seconds(milliseconds(wait)).max(1).to_string())
 }
 
 /// Whether the next request may be waiting for what a request that took this gives back.

@@ -6,7 +6,7 @@ mod isolation;
 mod rules;
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use gateway_core::chat::OutputLimitField;
@@ -24,6 +24,9 @@ use crate::registry::{
 use crate::vault::system_random;
 
 const NOW: &str = "2026-11-22T12:00:00Z";
+
+/// No issuer publishes its keys here.
+static OFFLINE: LazyLock<KeyRing> = LazyLock::new(KeyRing::offline);
 
 /// What decisions are made from, and the credentials that prove somebody in it.
 pub(crate) struct World {
@@ -108,6 +111,7 @@ impl World {
     fn grounds(&self) -> Grounds<'_> {
         Grounds {
             registry: &self.registry,
+            published: &OFFLINE,
             keys: &self.keys,
             vault: self,
             ledger: &self.ledger,
@@ -165,6 +169,7 @@ impl Ask {
             request_id: "r-1",
             proxy: "edge-1",
             source: self.source,
+            certificate: "",
             now: self.now,
             grant_id: GrantId(id),
         })

@@ -1,7 +1,8 @@
 //! Bearer tokens: one JWS in compact form, verified by the keys of the one issuer that it names (RFC 7515, 7519, 8725).
 //!
 //! Order: size, structure, header, issuer, key, signature, claims. Nothing that the token says chooses an algorithm, a
-//! key outside its issuer's set, or an address: this module fetches nothing.
+//! key outside its issuer's set, or an address: this module fetches nothing. Keys that issuers publish are those that
+//! [`KeyRing`] holds by then.
 
 mod algorithm;
 mod claims;
@@ -19,8 +20,9 @@ use jwt_compact::UntrustedToken;
 use self::claims::Claims;
 use self::header::Header;
 use super::CredentialError;
+use super::discovery::KeyRing;
 use crate::authorization::Login;
-use crate::registry::Issuer;
+use crate::registry::{EndpointKind, Issuer, IssuerKeys, Permits};
 
 pub use keys::{JwksError, KeyProblem, KeySet};
 
@@ -44,17 +46,51 @@ pub struct JwtIdentity {
     pub login: Login,
     /// Which issuer vouched, as that tenant trusts it.
     pub issuer: Arc<Issuer>,
+    /// What it may use at this endpoint.
+    pub permits: Permits,
+    /// It names the certificate of the connection: on another one it proves nothing.
+    pub bound: bool,
 }
 
-/// Verifies a token against the issuers that tenants trust, by their exact URL, at `now_unix` seconds.
+/// What a token is held against.
+#[derive(Clone, Copy)]
+pub struct Trust<'a> {
+    /// The issuers that tenants trust, by their exact URL.
+    pub issuers: &'a HashMap<String, Vec<Arc<Issuer>>>,
+    /// The keys that issuers publish.
+    pub published: &'a KeyRing,
+    /// The client's certificate as Envoy gives it (PEM, URL-encoded); empty without one.
+    pub certificate: &'a str,
+    /// What is asked for.
+    pub endpoint: EndpointKind,
+}
+
+/// Which key a token names, before anything of it is believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedKey {
+    /// `iss`.
+    pub issuer: String,
+    /// `kid`.
+    pub kid: Option<String>,
+}
+
+/// The key that a token names, unless the token is refused whatever its key.
+#[must_use]
+pub fn named_key(token: &str) -> Option<NamedKey> {
+    if token.len() > MAX_TOKEN_BYTES {
+        return None;
+    }
+    let (header, payload) = segments(token)?;
+    let kid = Header::parse(&header).ok()?.kid;
+    Some(NamedKey { issuer: Claims::parse(&payload).ok()?.issuer().ok()?.to_owned(), kid })
+}
+
+/// Verifies a token at `now_unix` seconds.
 ///
 /// # Errors
-/// [`CredentialError`], one kind to strangers; a genuine token that names another tenant is told apart.
-pub fn verify(
-    token: &str,
-    issuers: &HashMap<String, Vec<Arc<Issuer>>>,
-    now_unix: u64,
-) -> Result<JwtIdentity, CredentialError> {
+/// [`CredentialError`], one kind to strangers; a genuine token that names another tenant is told apart, and so is an
+/// issuer whose keys are not there.
+pub fn verify(token: &str, trust: &Trust<'_>, now_unix: u64) -> Result<JwtIdentity, CredentialError> {
     if token.len() > MAX_TOKEN_BYTES {
         return Err(CredentialError::invalid("jwt: too large"));
     }
@@ -62,16 +98,21 @@ pub fn verify(
     let (header, payload) = segments(token).ok_or(CredentialError::invalid("jwt: malformed"))?;
     let header = Header::parse(&header)?;
     let claims = Claims::parse(&payload)?;
-    let trusting = issuers.get(claims.issuer()?).ok_or(CredentialError::invalid("jwt: unknown issuer"))?;
+    let trusting = trust.issuers.get(claims.issuer()?).ok_or(CredentialError::invalid("jwt: unknown issuer"))?;
     let issuer = choose(trusting, &claims)?;
-    let key = issuer.keys.find(header.kid.as_deref()).ok_or(CredentialError::invalid("jwt: unknown key"))?;
+    let keys = match &issuer.keys {
+        IssuerKeys::File(keys) => Some(Arc::clone(keys)),
+        IssuerKeys::Published(_) => trust.published.keys(&issuer.url, now_unix),
+    };
+    let keys = keys.ok_or(CredentialError::unavailable("jwt: the issuer's keys cannot be read"))?;
+    let key = keys.find(header.kid.as_deref()).ok_or(CredentialError::invalid("jwt: unknown key"))?;
     if key.alg() != header.alg {
         return Err(CredentialError::invalid("jwt: another algorithm than the key's"));
     }
     if !key.verifies(&untrusted) {
         return Err(CredentialError::invalid("jwt: signature"));
     }
-    let accepted = claims.accept(issuer, now_unix)?;
+    let accepted = claims.accept(issuer, trust.certificate, now_unix)?;
     if !claims.names_tenant_of(issuer) {
         return Err(CredentialError::conflict("jwt: names another tenant than its issuer speaks for"));
     }
@@ -82,6 +123,8 @@ pub fn verify(
         expires_at: accepted.expires_at,
         login: accepted.login,
         issuer: Arc::clone(issuer),
+        permits: claims.permits(issuer, trust.endpoint)?,
+        bound: accepted.bound,
     })
 }
 

@@ -1,5 +1,5 @@
 //! Which workers of which proxies report, and which reservations none of them has reported: those are undone, because
-//! their requests never started.
+//! their requests never started. Where a worker fell silent first, nobody knows that they did not.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -7,8 +7,9 @@ use std::sync::Arc;
 use super::entry::{Phase, Standing, State};
 use super::{GrantId, Ledger, Now};
 
-/// A worker that has not reported for this long is forgotten.
-const FORGET_WORKER_MS: u64 = 10_000;
+/// A worker that has not reported for this long is forgotten: longer than a quiet one waits between two reports (about ten
+/// seconds, and two for a report that is not answered).
+const FORGET_WORKER_MS: u64 = 15_000;
 /// A report says nothing about a reservation unless it was made this long after it: the answer to the check may have been
 /// on its way. When it was made is not known, only that it was after the answer to the worker's report before. Longer than
 /// a report may take (2 s) and the time to the next one: a worker that has never reported is not known to be waited for.
@@ -164,7 +165,17 @@ impl Presence {
 }
 
 impl Proxy {
+    /// What a worker that died had not passed over twice may have been under way there, and nobody will say so: it waits
+    /// for no report any more, and becomes spend unless it is settled.
     fn forget_silent_workers(&mut self, now: Now) {
-        self.workers.retain(|_, worker| worker.heard_ms.saturating_add(FORGET_WORKER_MS) > now.unix_ms);
+        let unarmed = &mut self.unarmed;
+        self.workers.retain(|_, worker| {
+            let lives = worker.heard_ms.saturating_add(FORGET_WORKER_MS) > now.unix_ms;
+            if !lives {
+                let passed = worker.before.unwrap_or_default().order;
+                unarmed.retain(|(made, _)| *made < passed);
+            }
+            lives
+        });
     }
 }

@@ -12,25 +12,25 @@ use super::Now;
 
 /// Where a rate stands.
 #[derive(Default)]
-pub(super) struct Rate(InMemoryState);
+pub(crate) struct Rate(InMemoryState);
 
 /// How much comes back in which time; the burst is the whole amount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Pace {
-    pub(super) amount: u64,
-    pub(super) per: Duration,
+pub(crate) struct Pace {
+    pub(crate) amount: u64,
+    pub(crate) per: Duration,
 }
 
 impl Rate {
     /// What may be spent at once now; 0 in debt.
-    pub(super) fn left(&self, now: Now, pace: Pace) -> u64 {
+    pub(crate) fn left(&self, now: Now, pace: Pace) -> u64 {
         let free = pace.per_ns().saturating_sub(self.backlog_ns(now));
         let left = free.saturating_mul(u128::from(pace.amount)).checked_div(pace.per_ns());
         left.and_then(|left| u64::try_from(left).ok()).unwrap_or(0)
     }
 
     /// Until `n` may be spent at once; `None`: never.
-    pub(super) fn wait(&self, now: Now, pace: Pace, n: u64) -> Option<Duration> {
+    pub(crate) fn wait(&self, now: Now, pace: Pace, n: u64) -> Option<Duration> {
         if n > pace.amount {
             return None;
         }
@@ -44,7 +44,7 @@ impl Rate {
     }
 
     /// Takes back what `from` had charged and charges `to`, whatever is left.
-    pub(super) fn replace(&self, now: Now, pace: Pace, from: u64, to: u64) {
+    pub(crate) fn replace(&self, now: Now, pace: Pace, from: u64, to: u64) {
         let now = now_ns(now);
         let _: Result<(), ()> = self.0.measure_and_replace(&NotKeyed::NonKey, |tat| {
             let tat = tat.map_or(0, Nanos::as_u64);
@@ -58,7 +58,7 @@ impl Rate {
     }
 
     /// Whether forgetting it changes nothing.
-    pub(super) fn is_idle(&self, now: Now) -> bool {
+    pub(crate) fn is_idle(&self, now: Now) -> bool {
         self.backlog_ns(now) == 0
     }
 

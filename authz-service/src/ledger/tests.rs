@@ -2,6 +2,8 @@
 #![allow(clippy::arithmetic_side_effects, reason = "small numbers of the tests' own")]
 
 mod admission;
+mod charge;
+mod history;
 mod lease;
 mod model;
 mod presence;

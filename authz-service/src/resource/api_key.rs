@@ -11,9 +11,9 @@ use super::names::Names;
 use super::object::Object;
 use super::plan::{self, Owner, RawLimit};
 use super::problem::Problems;
-use super::role::{self, RawEndpoint, Role};
+use super::role::{self, Role};
 use super::tenant::Compiled;
-use crate::registry::{KeyTerms, Limit, Model};
+use crate::registry::{EndpointKind, KeyTerms, Limit, Model};
 
 /// `ApiKey.spec`.
 #[derive(Debug, Deserialize)]
@@ -22,7 +22,7 @@ pub(super) struct ApiKeySpec {
     tenant: At<String>,
     role: Option<At<String>>,
     models: Option<Each<At<String>>>,
-    endpoints: Option<Each<RawEndpoint>>,
+    endpoints: Option<Each<EndpointKind>>,
     limits: Option<Each<RawLimit>>,
     created_at: At<String>,
     expires_at: At<String>,

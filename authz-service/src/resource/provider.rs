@@ -62,7 +62,6 @@ enum RawOutputLimit {
 }
 
 const CHAT: &str = "/v1/chat/completions";
-const MODELS: &str = "/v1/models";
 const PATHS: [&str; 2] = [CHAT, "/api/v1/tenants/{tenant}/models/{model}/predict"];
 
 /// Compiles a provider.
@@ -131,10 +130,14 @@ fn upstream_path<'a>(path: &'a At<String>, problems: &Problems) -> Option<&'a st
 pub(super) struct Endpoints(Vec<(Endpoint, Option<Place>)>);
 
 impl Endpoints {
-    /// The service's own: `GET /v1/models`.
+    /// The service's own.
     pub(super) fn own(problems: &Problems) -> Self {
         let mut endpoints = Self(Vec::new());
-        endpoints.add(MODELS, EndpointKind::Models, None, problems);
+        for kind in EndpointKind::ALL {
+            if let Some(path) = kind.own_path() {
+                endpoints.add(path, kind, None, problems);
+            }
+        }
         endpoints
     }
 

@@ -11,7 +11,7 @@ use super::field::{At, Each};
 use super::names::Names;
 use super::object::Object;
 use super::problem::Problems;
-use crate::authorization::{BUILT_IN, PLATFORM_OPERATOR, RolePolicy};
+use crate::authorization::{BUILT_IN, PLATFORM_OPERATOR, RolePolicy, built_in_endpoints};
 use crate::registry::{EndpointKind, Model, Permits};
 
 /// `Role.spec`.
@@ -20,24 +20,7 @@ use crate::registry::{EndpointKind, Model, Permits};
 pub(super) struct RoleSpec {
     tenant: Option<At<String>>,
     models: Option<Each<At<String>>>,
-    endpoints: Option<Each<RawEndpoint>>,
-}
-
-/// An endpoint as roles and keys name it.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) enum RawEndpoint {
-    Chat,
-    Models,
-}
-
-impl RawEndpoint {
-    pub(super) const fn kind(self) -> EndpointKind {
-        match self {
-            Self::Chat => EndpointKind::Chat,
-            Self::Models => EndpointKind::Models,
-        }
-    }
+    endpoints: Option<Each<EndpointKind>>,
 }
 
 /// A compiled role.
@@ -56,7 +39,7 @@ pub(super) fn compile(
     problems: &Problems,
 ) -> Option<Role> {
     let name = &object.name;
-    if BUILT_IN.iter().any(|(known, _)| *known == name.value) {
+    if BUILT_IN.contains(&name.value.as_str()) {
         problems.add(name.place, format!("role `{}` is there already: it is built in", name.value));
         return None;
     }
@@ -68,10 +51,10 @@ pub(super) fn compile(
 
 /// The roles that are there without being written.
 pub(super) fn built_in(models: &Names<Arc<Model>>) -> impl Iterator<Item = (&'static str, Role)> {
-    BUILT_IN.iter().filter_map(move |(name, kinds)| {
-        let wanted = Permits { endpoints: Some(kinds.iter().copied().collect()), ..Permits::default() };
+    BUILT_IN.into_iter().filter_map(move |name| {
+        let wanted = Permits { endpoints: Some(built_in_endpoints(name)), ..Permits::default() };
         let policy = RolePolicy::compile(name, &wanted, each_model(models)).ok()?;
-        Some((*name, Role { tenant: None, policy }))
+        Some((name, Role { tenant: None, policy }))
     })
 }
 
@@ -100,14 +83,14 @@ impl Role {
 /// Resolves a list of models and a list of endpoints; an absent list is all.
 pub(super) fn permits(
     models: Option<&Each<At<String>>>,
-    endpoints: Option<&Each<RawEndpoint>>,
+    endpoints: Option<&Each<EndpointKind>>,
     known: &Names<Arc<Model>>,
     problems: &Problems,
 ) -> Permits {
     Permits {
         models: models.map(|wanted| canonical(wanted, known, problems)),
-        endpoints: endpoints.map(|kinds| kinds.0.iter().map(|raw| raw.kind()).collect()),
-        role: None,
+        endpoints: endpoints.map(|kinds| kinds.0.iter().copied().collect()),
+        roles: BTreeSet::new(),
     }
 }
 
@@ -132,9 +115,10 @@ pub(super) fn of(role: Option<&At<String>>, tenant: &str, roles: &Names<Role>, p
     None
 }
 
-/// What both permit.
+/// What both permit, with the roles of either.
 pub(super) fn narrow(a: Permits, b: Permits) -> Permits {
-    Permits { models: both(a.models, b.models), endpoints: both(a.endpoints, b.endpoints), role: a.role.or(b.role) }
+    let roles = a.roles.into_iter().chain(b.roles).collect();
+    Permits { models: both(a.models, b.models), endpoints: both(a.endpoints, b.endpoints), roles }
 }
 
 fn both<T: Ord>(a: Option<BTreeSet<T>>, b: Option<BTreeSet<T>>) -> Option<BTreeSet<T>> {

@@ -14,7 +14,7 @@ use super::role::Role;
 use super::sources::Origin;
 use super::tenant::{Compiled, Known};
 use super::{api_key, model_cost, plan, provider, role, tenant, tenant_policy};
-use crate::registry::{Issuer, KeyTerms, Model, Plan, Provider, Registry};
+use crate::registry::{Issuer, IssuerKeys, KeyTerms, Model, Plan, Provider, Registry};
 
 /// Compiles a set. What it returns counts only when no problem was found.
 pub(super) fn compile(objects: &Objects, origin: &mut Origin<'_>, problems: &Problems) -> Registry {
@@ -135,6 +135,20 @@ fn issuers(
     for (url, trusting) in by_url.iter().filter(|(_, trusting)| trusting.len() > 1) {
         for (_, place) in trusting.iter().filter(|(issuer, _)| issuer.tenant_claim.is_none()) {
             problems.add(*place, format!("issuer `{url}` is trusted by several tenants: each needs a `tenantClaim`"));
+        }
+    }
+    for (url, trusting) in &by_url {
+        let published = |(issuer, place): &(Issuer, Place)| match &issuer.keys {
+            IssuerKeys::Published(discovery) => Some((discovery.clone(), *place)),
+            IssuerKeys::File(_) => None,
+        };
+        let mut settings = trusting.iter().filter_map(published);
+        let Some((first, _)) = settings.next() else { continue };
+        for (_, place) in settings.filter(|(other, _)| *other != first) {
+            problems.add(
+                place,
+                format!("issuer `{url}` has another `discovery` at another tenant: it is asked once for all"),
+            );
         }
     }
     let shared = |trusting: Vec<(Issuer, Place)>| trusting.into_iter().map(|(issuer, _)| Arc::new(issuer)).collect();

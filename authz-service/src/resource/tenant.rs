@@ -2,20 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use gateway_core::name::TenantName;
 use jiff::tz::TimeZone;
 use serde::Deserialize;
 
 use super::field::{At, Each};
+use super::issuer::{self, RawIssuer};
 use super::names::Names;
 use super::object::Object;
 use super::problem::{Place, Problems, nearest};
-use super::quantity::Quantity;
 use super::role::{self, Role};
 use super::sources::Origin;
-use crate::identity::jwt::KeySet;
 use crate::registry::{Issuer, Model, Permits, Plan, Provider, Tenant, TenantState};
 
 /// `Tenant.spec`.
@@ -38,17 +36,6 @@ enum RawState {
     Restricted,
     Isolated,
     Offboarding,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a mapping")]
-struct RawIssuer {
-    issuer: At<String>,
-    audiences: At<Each<At<String>>>,
-    jwks_file: At<String>,
-    tenant_claim: Option<At<String>>,
-    max_lifetime: Option<At<Quantity>>,
-    role: Option<At<String>>,
 }
 
 /// A compiled tenant and what its keys and issuers need of it.
@@ -82,8 +69,6 @@ pub(super) struct Known<'a> {
     /// Whether every provider compiled: a target that is missing is missing for good.
     pub(super) providers_whole: bool,
 }
-
-const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 /// Compiles a tenant.
 pub(super) fn compile(
@@ -159,56 +144,6 @@ pub(super) fn issuers(
     origin: &mut Origin<'_>,
     problems: &Problems,
 ) -> Vec<(Issuer, Place)> {
-    let raws = object.spec.iter().filter_map(|spec| spec.issuers.as_ref()).flat_map(|issuers| &issuers.0);
-    let mut seen = BTreeSet::new();
-    let mut issuers = Vec::new();
-    for raw in raws {
-        if !seen.insert(raw.issuer.value.as_str()) {
-            problems.add(raw.issuer.place, format!("issuer `{}` is there already", raw.issuer.value));
-        }
-        let keys = keys(&raw.jwks_file, &object.folder, origin, problems);
-        let compiled = issuer(raw, of, keys, roles, problems);
-        issuers.extend(compiled.map(|issuer| (issuer, raw.issuer.place)));
-    }
-    issuers
-}
-
-fn issuer(
-    raw: &RawIssuer,
-    of: &Compiled,
-    keys: Option<KeySet>,
-    roles: &Names<Role>,
-    problems: &Problems,
-) -> Option<Issuer> {
-    let url = raw.issuer.visible(512, problems);
-    if raw.audiences.value.0.is_empty() {
-        problems.add(raw.audiences.place, "`audiences` must hold at least one");
-    }
-    let audiences = raw.audiences.value.0.iter();
-    let audiences = audiences.filter_map(|audience| audience.visible(512, problems).map(str::to_owned)).collect();
-    let tenant_claim = raw.tenant_claim.as_ref().map(|claim| claim.visible(128, problems).map(str::to_owned));
-    let max_lifetime =
-        raw.max_lifetime.as_ref().map_or(Some(MAX_LIFETIME), |longest| longest.duration_to(30, problems));
-    let permits = match &raw.role {
-        None => Some(of.permits.clone()),
-        role => role::of(role.as_ref(), of.tenant.name.as_str(), roles, problems),
-    };
-    Some(Issuer {
-        url: url?.to_owned(),
-        tenant: of.tenant.name.clone(),
-        audiences,
-        tenant_claim: match tenant_claim {
-            None => None,
-            Some(claim) => Some(claim?),
-        },
-        max_lifetime: max_lifetime?,
-        keys: keys?,
-        permits: permits?,
-    })
-}
-
-fn keys(file: &At<String>, folder: &str, origin: &mut Origin<'_>, problems: &Problems) -> Option<KeySet> {
-    let parse = |text: String| KeySet::parse(text.as_bytes()).map_err(|error| format!("`{}`: {error}", file.value));
-    let keys = origin.jwks(folder, &file.value).and_then(parse);
-    keys.inspect_err(|message| problems.add(file.place, format!("`jwksFile`: {message}"))).ok()
+    let raws = object.spec.as_ref().and_then(|spec| spec.issuers.as_ref()).map(|issuers| issuers.0.as_slice());
+    issuer::compile(raws.unwrap_or_default(), of, roles, &object.folder, origin, problems)
 }

@@ -12,10 +12,11 @@ use super::names::Names;
 use super::object::{Object, Objects};
 use super::problem::{Place, Problems, nearest};
 use super::quantity::Quantity;
-use super::role::{RawEndpoint, Role, canonical, each_model};
+use super::role::{Role, canonical, each_model};
 use super::tenant::Compiled;
-use crate::authorization::{Condition, MOST_RULES, Network, Outcome, RolePolicy, Rule, Rules};
-use crate::registry::Model;
+use crate::authorization::{Condition, MOST_RULES, Outcome, RolePolicy, Rule, Rules};
+use crate::identity::discovery::Network;
+use crate::registry::{EndpointKind, Model};
 
 /// `TenantPolicy.spec`.
 #[derive(Debug, Deserialize)]
@@ -30,7 +31,7 @@ pub(super) struct TenantPolicySpec {
 struct RawRule {
     name: At<String>,
     roles: Option<At<Each<At<String>>>>,
-    endpoints: Option<At<Each<RawEndpoint>>>,
+    endpoints: Option<At<Each<EndpointKind>>>,
     models: Option<At<Each<At<String>>>>,
     gpu_classes: Option<At<Each<At<String>>>>,
     when: Option<RawWhen>,
@@ -149,7 +150,7 @@ impl Known<'_> {
             self.filled(roles, "roles").0.iter().filter_map(|role| self.role(role, tenant)).collect::<BTreeSet<_>>()
         });
         let endpoints = raw.endpoints.as_ref();
-        let endpoints = endpoints.map(|kinds| self.filled(kinds, "endpoints").0.iter().map(|raw| raw.kind()).collect());
+        let endpoints = endpoints.map(|kinds| self.filled(kinds, "endpoints").0.iter().copied().collect());
         let then = self.outcome(raw);
         Some(Rule {
             name,

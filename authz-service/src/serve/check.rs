@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use envoy_types::pb::envoy::service::auth::v3::attribute_context::HttpRequest;
 use envoy_types::pb::envoy::service::auth::v3::authorization_server::Authorization;
@@ -23,8 +24,9 @@ use super::metrics::Decided;
 use super::service::grant_id;
 use super::wording::{carried, header, passed, refused, text};
 use super::{Service, last_hop};
-use crate::decide::{Allow, Arrival, Decision, Deny};
+use crate::decide::{Allow, Arrival, Decision, Deny, limits};
 use crate::ledger::GrantId;
+use crate::throttle::Source;
 
 /// The ext_authz service.
 pub(super) struct Check(pub(super) Arc<Service>);
@@ -36,12 +38,14 @@ impl Authorization for Check {
         let service = &self.0;
         let (metadata, _, message) = request.into_parts();
         let proxy = metadata.get(wire::PROXY).and_then(|id| id.to_str().ok()).unwrap_or_default();
-        let http = message.attributes.and_then(|a| a.request).and_then(|r| r.http).unwrap_or_default();
-        let source = metadata.get(wire::SOURCE).and_then(|address| address.to_str().ok()?.parse().ok());
+        let address = metadata.get(wire::SOURCE).and_then(|address| address.to_str().ok()?.parse().ok());
+        let (peer, request) = message.attributes.map(|all| (all.source, all.request)).unwrap_or_default();
+        let (peer, http) = (peer.unwrap_or_default(), request.and_then(|r| r.http).unwrap_or_default());
+        let from = From { certificate: &peer.certificate, proxy, address };
         let room = metadata.get(wire::ROOM).map(|room| room.to_str().unwrap_or_default());
         let answer = match room {
-            None => answer(service, &http, proxy, source, Body::Here).await,
-            Some(wire::ROOM_INLINE) => answer(service, &http, proxy, source, Body::Later).await,
+            None => answer(service, &http, &from, Body::Here).await,
+            Some(wire::ROOM_INLINE) => answer(service, &http, &from, Body::Later).await,
             Some(wire::ROOM_LAST_HOP) => last_hop::answer(service, &http),
             Some(_) => {
                 tracing::error!(metadata = wire::ROOM, "a proxy asks for a room that there is none of");
@@ -66,13 +70,19 @@ enum Body {
     Later,
 }
 
-async fn answer(
-    service: &Arc<Service>,
-    http: &HttpRequest,
-    proxy: &str,
-    source: Option<IpAddr>,
-    body: Body,
-) -> CheckResponse {
+/// Where a request comes from, as its proxy says.
+struct From<'a> {
+    /// The client's certificate (PEM, URL-encoded); empty without one.
+    certificate: &'a str,
+    /// The proxy itself.
+    proxy: &'a str,
+    /// The client's address; none where the proxy does not say.
+    address: Option<IpAddr>,
+}
+
+async fn answer(service: &Arc<Service>, http: &HttpRequest, from: &From<'_>, body: Body) -> CheckResponse {
+    let From { certificate, proxy, address } = *from;
+    let source = address.map(Source::of);
     let headers = fields(http);
     let request_id = value(&headers, wire::REQUEST_ID);
     if proxy.is_empty() {
@@ -82,27 +92,32 @@ async fn answer(
         );
         return refused(&Denial::new(Code::Internal), &[], request_id, None);
     }
+    if let Some(wait) = service.must_wait(source) {
+        return throttled(wait, request_id);
+    }
+    let head = Head { method: &http.method, authority: &http.host, path: &http.path, headers: &headers };
+    if service.wait_for_key(&head).await
+        && let Some(wait) = service.must_wait(source)
+    {
+        return throttled(wait, request_id);
+    }
     let now = jiff::Timestamp::now();
     let Ok(grant_id) = grant_id(now) else {
         return refused(&Denial::new(Code::Internal), &[], request_id, None);
     };
     let bytes: &[u8] = if http.raw_body.is_empty() { http.body.as_bytes() } else { &http.raw_body };
-    let arrival = Arrival {
-        head: Head { method: &http.method, authority: &http.host, path: &http.path, headers: &headers },
-        body: if body == Body::Here { bytes } else { &[] },
-        request_id,
-        proxy,
-        source,
-        now,
-        grant_id,
-    };
+    let bytes = if body == Body::Here { bytes } else { &[] };
+    let arrival = Arrival { head, body: bytes, request_id, proxy, certificate, source: address, now, grant_id };
     let decision = match body {
         Body::Here => service.decide(&arrival),
         Body::Later => service.decide_head(&arrival),
     };
     match decision {
         Decision::Allow(allow) => allowed(service, &arrival, *allow, body).await,
-        Decision::Deny(deny) => denied(service, &arrival, *deny).await,
+        Decision::Deny(deny) => {
+            service.count_failure(source, &deny);
+            denied(service, &arrival, *deny).await
+        }
     }
 }
 
@@ -166,6 +181,15 @@ async fn denied(service: &Arc<Service>, arrival: &Arrival<'_>, deny: Deny) -> Ch
     response
 }
 
+/// Refused with whatever it asked: its failures are used up. The audit log has it, counted with the others of its second.
+fn throttled(wait: Duration, request_id: &str) -> CheckResponse {
+    let mut response = refused(&Denial::new(Code::RateLimited), &[limits::retry_after(wait)], request_id, None);
+    if let Some(fields) = &mut response.dynamic_metadata {
+        fields.fields.insert(wire::DENIAL.to_owned(), text(request_id));
+    }
+    response
+}
+
 /// An answer as metrics count it.
 fn word(answer: &CheckResponse) -> (Decided, &'static str) {
     if matches!(answer.http_response, Some(HttpResponse::OkResponse(_))) {
@@ -173,7 +197,7 @@ fn word(answer: &CheckResponse) -> (Decided, &'static str) {
     }
     let code = answer.dynamic_metadata.as_ref().and_then(|metadata| metadata.fields.get(wire::LOG_CODE));
     let code = match code.and_then(|value| value.kind.as_ref()) {
-        Some(Kind::StringValue(code)) => Code::ALL.iter().map(|known| known.row().code).find(|known| known == code),
+        Some(Kind::StringValue(code)) => Code::named(code).map(|known| known.row().code),
         _ => None,
     };
     (Decided::Deny, code.unwrap_or("internal"))

@@ -11,7 +11,9 @@ mod tests;
 
 use std::sync::Arc;
 
-use gateway_core::gate::{LeaseRequest, LeaseResponse, SyncRequest, SyncResponse};
+use gateway_core::gate::{Cost, LeaseRequest, LeaseResponse, SyncRequest, SyncResponse};
+use gateway_core::wire;
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 use self::report::{Report, Taken};
@@ -19,11 +21,6 @@ use super::Service;
 use super::service::now;
 use crate::gate_service::gate_server;
 use crate::store::Command;
-
-/// Greatest number of asks in one call.
-const MOST_ASKS: usize = 64;
-/// Greatest number of requests that wait for one ask.
-const MOST_NEEDS: usize = 256;
 
 /// The Gate's service.
 pub(super) struct Gate(pub(super) Arc<Service>);
@@ -41,13 +38,24 @@ impl gate_server::Gate for Gate {
 
     async fn lease(&self, request: Request<LeaseRequest>) -> Result<Response<LeaseResponse>, Status> {
         let message = request.get_ref();
-        let report = message.report.as_ref().ok_or_else(|| Status::invalid_argument("there is no report"))?;
-        let report = Report::read(request.metadata(), report)?;
-        if message.asks.len() > MOST_ASKS || message.asks.iter().any(|ask| ask.needs.len() > MOST_NEEDS) {
-            return Err(Status::invalid_argument("too much is asked for at once"));
-        }
-        lease(&self.0, &report, message).await.map(Response::new)
+        let result = match asked(request.metadata(), message) {
+            Ok(report) => lease(&self.0, &report, message).await,
+            Err(status) => Err(status),
+        };
+        self.0.metrics().leased(result.is_ok());
+        result.map(Response::new)
     }
+}
+
+/// A bounded number of asks, behind a report.
+fn asked<'a>(metadata: &MetadataMap, message: &'a LeaseRequest) -> Result<Report<'a>, Status> {
+    let report = message.report.as_ref().ok_or_else(|| Status::invalid_argument("there is no report"))?;
+    let report = Report::read(metadata, report)?;
+    let needs: usize = message.asks.iter().map(|ask| ask.needs.len()).sum();
+    if message.asks.len() > wire::MAX_NEEDS || needs > wire::MAX_NEEDS {
+        return Err(Status::invalid_argument("too much is asked for at once"));
+    }
+    Ok(report)
 }
 
 async fn sync(service: &Service, report: &Report<'_>) -> Result<SyncResponse, Status> {
@@ -65,8 +73,17 @@ async fn lease(service: &Service, report: &Report<'_>, message: &LeaseRequest) -
     let now = now();
     let (taken, mut commands) = Taken::of(service, report, now);
     let (lents, leases): (Vec<_>, Vec<_>) = message.asks.iter().map(|ask| service.lend(ask, report.holder())).unzip();
-    commands.extend(leases.into_iter().flatten().map(|lease| Command::Lend(Box::new(lease))));
-    commit(service, commands).await?;
+    let leases: Vec<_> = leases.into_iter().flatten().collect();
+    let lent: Vec<_> = leases.iter().map(|lease| lease.id).collect();
+    commands.extend(leases.into_iter().map(|lease| Command::Lend(Box::new(lease))));
+    if let Err(status) = commit(service, commands).await {
+        // nobody is told of them: nothing stays lent
+        for id in lent {
+            service.ledger.close_lease(now, id, report.holder(), Cost::default());
+            service.ledger.confirm_closed(now, id);
+        }
+        return Err(status);
+    }
     taken.confirm(service, now);
     commit(service, report.held(service, now)).await?;
     Ok(LeaseResponse { report: Some(report.answer(service)), lents })

@@ -17,7 +17,7 @@ use super::Service;
 use super::check::fields;
 use super::wording::{carried, header, passed, refused};
 use crate::decide::OwnKeys;
-use crate::registry::{Provider, Registry, TenantState};
+use crate::registry::{Provider, Registry};
 
 /// The answer: the provider's credential in its header, or a refusal.
 pub(super) fn answer(service: &Service, http: &HttpRequest) -> CheckResponse {
@@ -84,10 +84,7 @@ fn reachable<'a>(
     vault: &impl OwnKeys,
 ) -> Result<&'a Provider, Denial> {
     let odd = |why: &str| Denial::new(Code::NotAdmitted).detail(why);
-    let tenant = registry.tenants.get(name).ok_or(Code::InvalidCredential)?;
-    if tenant.state != TenantState::Active {
-        return Err(Code::TenantSuspended.into());
-    }
+    let tenant = registry.active(name)?;
     let targets = tenant.models.iter().filter_map(|model| registry.target(tenant, model));
     let mut found: Option<&Provider> = None;
     for (provider, _) in targets.filter(|(provider, _)| provider.cluster == cluster) {

@@ -26,12 +26,15 @@ pub struct Metrics {
     commit_records: Histogram,
     settlements: Family<SettlementLabels, Counter>,
     syncs: Family<ResultLabels, Counter>,
+    leases: Family<ResultLabels, Counter>,
+    rate_limits: Family<RateLimitLabels, Counter>,
     refusals: Counter,
     refusals_lost: Counter,
     reservations: Gauge,
     resources: Family<KindLabels, Gauge>,
     reload_ok: Gauge,
     reloads: Family<ResultLabels, Counter>,
+    issuer_readings: Family<ResultLabels, Counter>,
 }
 
 /// What was decided.
@@ -60,6 +63,11 @@ struct ResultLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RateLimitLabels {
+    code: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct KindLabels {
     kind: &'static str,
 }
@@ -79,12 +87,15 @@ impl Metrics {
             commit_records: Histogram::new(exponential_buckets(1.0, 2.0, 11)),
             settlements: Family::default(),
             syncs: Family::default(),
+            leases: Family::default(),
+            rate_limits: Family::default(),
             refusals: Counter::default(),
             refusals_lost: Counter::default(),
             reservations: Gauge::default(),
             resources: Family::default(),
             reload_ok: Gauge::default(),
             reloads: Family::default(),
+            issuer_readings: Family::default(),
             registry: Registry::default(),
         };
         metrics.register(&mut registry);
@@ -99,6 +110,8 @@ impl Metrics {
         to.register("commit_records", "Records in one commit to the state file", self.commit_records.clone());
         to.register("settlements", "Settlements that counted, by outcome", self.settlements.clone());
         to.register("syncs", "Calls of Sync, by result", self.syncs.clone());
+        to.register("leases", "Calls of Lease, by result", self.leases.clone());
+        to.register("rate_limits", "Calls of ShouldRateLimit, by overall code", self.rate_limits.clone());
         to.register(
             "proxy_refusals",
             "Requests that proxies refused by themselves, as they reported",
@@ -113,6 +126,11 @@ impl Metrics {
             self.reload_ok.clone(),
         );
         to.register("reloads", "Readings of the policies, by result", self.reloads.clone());
+        to.register(
+            "issuer_readings",
+            "Readings of the keys that issuers publish, by result",
+            self.issuer_readings.clone(),
+        );
     }
 
     /// One request decided, `took` after it arrived. `code` is a row of the table of denials, or `ok`.
@@ -145,6 +163,17 @@ impl Metrics {
         self.syncs.get_or_create(&ResultLabels { result: result(ok) }).inc();
     }
 
+    /// One call of Lease.
+    pub fn leased(&self, ok: bool) {
+        self.leases.get_or_create(&ResultLabels { result: result(ok) }).inc();
+    }
+
+    /// One call of `ShouldRateLimit`.
+    pub fn rate_limited(&self, over: bool) {
+        let code = if over { "over_limit" } else { "ok" };
+        self.rate_limits.get_or_create(&RateLimitLabels { code }).inc();
+    }
+
     /// What a proxy refused by itself: so many reports, so many lost.
     pub fn proxy_refused(&self, reported: u64, lost: u64) {
         self.refusals.inc_by(reported);
@@ -165,6 +194,11 @@ impl Metrics {
     pub fn reloaded(&self, ok: bool) {
         self.reload_ok.set(i64::from(ok));
         self.reloads.get_or_create(&ResultLabels { result: result(ok) }).inc();
+    }
+
+    /// An issuer's published keys were read, or could not be.
+    pub fn issuer_read(&self, ok: bool) {
+        self.issuer_readings.get_or_create(&ResultLabels { result: result(ok) }).inc();
     }
 
     /// All of it, as `OpenMetrics` text.
@@ -205,10 +239,13 @@ mod tests {
         metrics.committed(3, Duration::from_micros(250));
         metrics.settled(Outcome::HungUp);
         metrics.synced(true);
+        metrics.leased(true);
+        metrics.rate_limited(true);
         metrics.proxy_refused(2, 1);
         metrics.reservations(7);
         metrics.resources("Tenant", 3);
         metrics.reloaded(false);
+        metrics.issuer_read(false);
         let text = metrics.text();
         for line in [
             r#"bulkhead_requests_total{decision="Allow",code="ok"} 1"#,
@@ -217,12 +254,15 @@ mod tests {
             "bulkhead_commit_records_sum 3.0",
             r#"bulkhead_settlements_total{outcome="hung_up"} 1"#,
             r#"bulkhead_syncs_total{result="ok"} 1"#,
+            r#"bulkhead_leases_total{result="ok"} 1"#,
+            r#"bulkhead_rate_limits_total{code="over_limit"} 1"#,
             "bulkhead_proxy_refusals_total 2",
             "bulkhead_proxy_refusals_lost_total 1",
             "bulkhead_reservations 7",
             r#"bulkhead_resources{kind="Tenant"} 3"#,
             "bulkhead_last_reload_ok 0",
             r#"bulkhead_reloads_total{result="failed"} 1"#,
+            r#"bulkhead_issuer_readings_total{result="failed"} 1"#,
             concat!(r#"bulkhead_build_info{version=""#, env!("CARGO_PKG_VERSION"), r#""} 1"#),
             "# EOF",
         ] {

@@ -3,8 +3,10 @@
 //! The registry is swapped whole; keys and sealed provider keys are copies of what the state file holds, changed only
 //! after the state file has the change.
 
+mod issuers;
 mod running;
 mod signing;
+mod sources;
 mod start;
 
 use std::collections::HashMap;
@@ -20,13 +22,16 @@ use gateway_core::wire;
 use self::start::{first_set, key_record, own_key, terms_of};
 use super::metrics::{Metrics, Phase, Readiness};
 use super::revocations::Revocations;
+use super::watch;
 use crate::cli::ServeOptions;
 use crate::decide::{self, Allow, Arrival, Decision, Deny, Grounds};
 use crate::identity::api_key::KeyRecord;
+use crate::identity::discovery::KeyRing;
 use crate::ledger::{BadKey, GrantId, Ledger, Now, Reservation};
 use crate::registry::Registry;
 use crate::resource::{self, BadSources, Problem, Sources};
 use crate::store::{self, AuditRecord, Command, Reader, Store, StoreError, StoreOptions, WriteError};
+use crate::throttle::Throttle;
 use crate::vault::{self, GrantKey, Kek, KekError, RandomError, Sealed, Secret};
 
 /// Why the service does not start.
@@ -47,6 +52,9 @@ pub enum StartError {
     /// The key-encryption key.
     #[error(transparent)]
     Kek(#[from] KekError),
+    /// The TLS library.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
     /// The resources, and there is no last good set.
     #[error("the policies are refused and there is no last good set:\n{}", lines(.0))]
     Policies(Vec<Problem>),
@@ -68,11 +76,11 @@ pub(super) type OwnKeys = HashMap<(TenantName, String), OwnKey>;
 
 /// Everything that listeners share.
 pub struct Service {
-    registry: ArcSwap<Registry>,
+    registry: Arc<ArcSwap<Registry>>,
     pub(super) keys: ArcSwap<HashMap<String, KeyRecord>>,
     pub(super) own_keys: ArcSwap<OwnKeys>,
     pub(super) ledger: Ledger,
-    pub(super) revocations: Revocations,
+    pub(super) revocations: Arc<Revocations>,
     pub(super) store: Store,
     pub(super) kek: Kek,
     grant_key: GrantKey,
@@ -81,6 +89,8 @@ pub struct Service {
     policies: PathBuf,
     reader: Arc<Reader>,
     reloading: tokio::sync::Mutex<()>,
+    throttle: Throttle,
+    published: KeyRing,
 }
 
 impl Service {
@@ -107,12 +117,15 @@ impl Service {
             version: loaded.registry.version.clone(),
             bytes: loaded.sources.to_bytes().map_err(StartError::Sources)?,
         };
+        let registry = Arc::new(ArcSwap::from_pointee(loaded.registry));
+        let revocations = Arc::new(Revocations::new(restored.epoch));
+        let published = issuers::ring(&metrics, &registry, &revocations)?;
         let service = Self {
-            registry: ArcSwap::from_pointee(loaded.registry),
+            registry,
             keys: ArcSwap::from_pointee(restored.keys.iter().filter_map(key_record).collect()),
             own_keys: ArcSwap::from_pointee(restored.vault.into_iter().filter_map(own_key).collect()),
             ledger,
-            revocations: Revocations::new(restored.epoch),
+            revocations,
             store,
             kek,
             grant_key,
@@ -121,7 +134,10 @@ impl Service {
             policies: options.policies.clone(),
             reader,
             reloading: tokio::sync::Mutex::default(),
+            throttle: Throttle::new(options.failed_logins_per_minute),
+            published,
         };
+        service.published.adopt(&service.registry());
         service.count_resources();
         service.submit(first);
         Ok(Arc::new(service))
@@ -163,6 +179,7 @@ impl Service {
         decide(&Grounds {
             registry: &registry,
             keys: &keys,
+            published: &self.published,
             vault: self,
             ledger: &self.ledger,
             claim_header: wire::CLAIM_HEADER,
@@ -250,8 +267,13 @@ impl Service {
     /// whether anything changed.
     ///
     /// # Errors
-    /// All problems of the set that is refused.
+    /// All problems of the set that is refused; they are logged too.
     pub async fn reload(&self) -> Result<bool, Vec<Problem>> {
+        self.take_resources().await.inspect_err(|problems| self.tell_refused(problems))
+    }
+
+    /// [`Self::reload`] that leaves it to the caller to tell what was refused.
+    pub(super) async fn take_resources(&self) -> Result<bool, Vec<Problem>> {
         let _one = self.reloading.lock().await;
         let directory = self.policies.clone();
         let loaded = tokio::task::spawn_blocking(move || resource::load(&directory)).await;
@@ -260,12 +282,10 @@ impl Service {
         };
         let loaded = loaded.map_err(stopped).and_then(|loaded| loaded);
         self.metrics.reloaded(loaded.is_ok());
-        let loaded = loaded.inspect_err(|problems| {
-            let version = self.registry().version.clone();
-            tracing::error!(version, problems = lines(problems), "the policies are refused, the last good set stays");
-        })?;
+        let loaded = loaded?;
         let changed = self.registry().version != loaded.registry.version;
         let version = loaded.registry.version.clone();
+        self.published.adopt(&loaded.registry);
         self.registry.store(Arc::new(loaded.registry));
         self.count_resources();
         if changed {
@@ -274,6 +294,20 @@ impl Service {
             self.keep_sources(version, &loaded.sources).await;
         }
         Ok(changed)
+    }
+
+    /// Logs a set that is refused.
+    pub(super) fn tell_refused(&self, problems: &[Problem]) {
+        let version = self.registry().version.clone();
+        tracing::error!(version, problems = lines(problems), "the policies are refused, the last good set stays");
+    }
+
+    /// Where resources come from: their directory, and the credential files that it does not show.
+    pub(super) fn resource_files(&self) -> Vec<PathBuf> {
+        let registry = self.registry();
+        let named = registry.providers.iter().filter_map(|provider| provider.credential_file.as_ref());
+        let apart = named.filter(|file| !watch::sees(&self.policies, file)).cloned();
+        std::iter::once(self.policies.clone()).chain(apart).collect()
     }
 
     /// Keeps the last good set over a restart.
@@ -290,6 +324,7 @@ impl Service {
     /// Once a second: reservations whose stream is over become spend.
     pub(super) async fn keep_house(&self) {
         let now = now();
+        self.record_refused_sources(now).await;
         let spent = self.ledger.expire(now);
         self.metrics.reservations(self.ledger.outstanding());
         for expired in spent {
@@ -332,7 +367,7 @@ pub(super) fn grant_id(now: jiff::Timestamp) -> Result<GrantId, RandomError> {
     Ok(GrantId(id))
 }
 
-fn lines(problems: &[Problem]) -> String {
+pub(super) fn lines(problems: &[Problem]) -> String {
     problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 

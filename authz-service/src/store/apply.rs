@@ -56,7 +56,8 @@ fn reserve(db: &Connection, reservation: &Reservation) -> Result<(), WriteError>
     let holds = serde_json::to_string(&reservation.holds).map_err(|error| WriteError::Failed(error.to_string()))?;
     let longest_ms = u64::try_from(reservation.longest_stream.as_millis()).unwrap_or(u64::MAX);
     let reserved = &reservation.reserved;
-    let sql = "INSERT INTO reservations VALUES (?1, 'open', ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, 0, 0, 0, ?10, ?11)";
+    let sql = "INSERT INTO reservations VALUES (?1, 'open', ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?12, ?13, ?14, ?15, ?10,
+        ?11)";
     db.prepare_cached(sql)?.execute(params![
         reservation.id.0,
         reservation.proxy,
@@ -69,6 +70,10 @@ fn reserve(db: &Connection, reservation: &Reservation) -> Result<(), WriteError>
         int(reserved.requests),
         int(reservation.input_estimate),
         holds,
+        int(reservation.charged.tokens),
+        int(reservation.charged.gpu_ms),
+        int(reservation.charged.micro_usd),
+        int(reservation.charged.requests),
     ])?;
     Ok(())
 }

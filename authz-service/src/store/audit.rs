@@ -9,6 +9,9 @@ use crate::ledger::GrantId;
 
 pub(super) use rows::{COLUMNS, end, insert, insert_new, insert_reported, line, report_refusal};
 
+/// Kind of credential of what a proxy says in its own name: admissions and charges of `ShouldRateLimit`.
+pub const BY_PROXY: &str = "proxy";
+
 /// What is known when it is decided. Empty text: not known, or not applicable.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]

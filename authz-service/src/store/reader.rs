@@ -76,8 +76,9 @@ impl Reader {
         // SQLite's sum fails where it overflows, which one provider's absurd usage could reach: halves cannot.
         let halves = |column: &str| format!("ifnull(sum({column} >> 32), 0), ifnull(sum({column} & 4294967295), 0)");
         let sql = format!(
-            "SELECT tenant, sum(decision = 'allow'), {}, {}, {}, {} FROM audit
-            WHERE at_ms >= ?1 AND decision IN ('allow', 'gap') GROUP BY tenant",
+            "SELECT tenant, sum(CASE WHEN decision <> 'allow' THEN 0 WHEN credential = '{}' THEN charged_requests ELSE 1 END),
+                {}, {}, {}, {} FROM audit WHERE at_ms >= ?1 AND decision IN ('allow', 'gap') GROUP BY tenant",
+            audit::BY_PROXY,
             halves("input"),
             halves("output"),
             halves("charged_gpu_ms"),

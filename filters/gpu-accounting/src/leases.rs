@@ -29,9 +29,9 @@ use set::Set;
 /// Greatest number of requests that wait at one worker.
 pub const MAX_WAITERS: usize = 16_384;
 /// Greatest number of requests that one call asks for; the rest waits for the next.
-pub const MAX_NEEDS: usize = 2_048;
-/// Nobody waits longer, in milliseconds.
-pub const LONGEST_WAIT_MS: u64 = 1_000;
+pub const MAX_NEEDS: usize = gateway_core::wire::MAX_NEEDS;
+/// Nobody waits longer unless configured otherwise, in milliseconds.
+pub const LONGEST_WAIT_MS: u64 = 750;
 /// Greatest number of scope sets whose spending is remembered; others are asked for without extra.
 const MAX_SETS: usize = 8_192;
 /// A set that nobody used for so long is forgotten.
@@ -146,10 +146,10 @@ impl Pool {
         }
     }
 
-    /// Those that have waited for [`LONGEST_WAIT_MS`]: they wait no more and are to be refused as unavailable.
-    pub fn overdue(&mut self, now_ms: u64) -> Vec<u32> {
+    /// Those that have waited for `longest_ms`: they wait no more and are to be refused as unavailable.
+    pub fn overdue(&mut self, longest_ms: u64, now_ms: u64) -> Vec<u32> {
         let now_ms = self.at(now_ms);
-        let late = |waiter: &Waiter| now_ms.checked_sub(waiter.since_ms).is_none_or(|ms| ms >= LONGEST_WAIT_MS);
+        let late = |waiter: &Waiter| now_ms.checked_sub(waiter.since_ms).is_none_or(|ms| ms >= longest_ms);
         let places: Vec<u64> = self.queue.iter().filter(|(_, waiter)| late(waiter)).map(|(place, _)| *place).collect();
         places.into_iter().filter_map(|place| self.unqueue(place)).map(|waiter| waiter.stream).collect()
     }

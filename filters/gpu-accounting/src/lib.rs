@@ -159,7 +159,7 @@ impl Accounting {
         let outcome = outcome::of(end, seen);
         let reading = self.answer.map(|answer| answer.reading()).filter(|_| outcome != gate::Outcome::NotSent);
         gate::Settlement {
-            grant: end.signed.clone().into(),
+            grant: end.signed.clone(),
             outcome: outcome.into(),
             status: end.status.unwrap_or(0),
             output_seen: reading.as_ref().map_or(0, |reading| reading.output_seen),

@@ -3,6 +3,7 @@
 //! Flags are `response.flags`: bit n is the n-th of Envoy's `CoreResponseFlag` (`envoy/stream_info/stream_info.h`).
 //! Details are `response.code_details` (Envoy's "Response Code Details" page), where a space is an underscore.
 
+use bytes::Bytes;
 use gateway_core::gate::Outcome;
 
 /// What the caller knows at the end of a stream.
@@ -19,7 +20,7 @@ pub struct StreamEnd {
     /// The code of the module's own denial, if it refused the request or the answer.
     pub denial: Option<&'static str>,
     /// The serialized `SignedGrant` as it was received; in profile `inline` the grant's handle.
-    pub signed: Vec<u8>,
+    pub signed: Bytes,
 }
 
 /// The most characters of Envoy's details that travel.

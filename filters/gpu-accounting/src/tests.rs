@@ -52,7 +52,14 @@ const PHASES: [Phase; 8] = [
 
 fn end(details: &str, flags: u64) -> StreamEnd {
     let code_details = details.to_owned();
-    StreamEnd { code_details, response_flags: flags, status: None, now_ms: 1500, denial: None, signed: vec![9, 9] }
+    StreamEnd {
+        code_details,
+        response_flags: flags,
+        status: None,
+        now_ms: 1500,
+        denial: None,
+        signed: vec![9, 9].into(),
+    }
 }
 
 fn hung_up() -> StreamEnd {

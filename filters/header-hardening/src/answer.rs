@@ -54,6 +54,9 @@ const REMOVED_PREFIXES: &[&str] = &[
     "x-ratelimit-",
 ];
 
+/// A refusal tells of a few limits; Envoy's clients take a hundred headers.
+const MOST_REFUSAL_HEADERS: usize = 32;
+
 /// What an answer says of its request.
 #[derive(Clone, Copy, Debug)]
 pub struct AnswerFacts<'a> {
@@ -75,7 +78,7 @@ impl<'a> From<&'a Grant> for AnswerFacts<'a> {
 ///
 /// The answer carries the request's id as our denials do, in place of the provider's.
 #[must_use]
-pub fn response_plan(facts: &AnswerFacts<'_>, present: &[&str]) -> Vec<HeaderEdit> {
+pub fn response_plan<'a>(facts: &AnswerFacts<'a>, present: &[&'a str]) -> Vec<HeaderEdit<'a>> {
     let mut plan = Plan::default();
     for name in present.iter().filter(|name| removed(name)) {
         plan.remove(name);
@@ -87,10 +90,19 @@ pub fn response_plan(facts: &AnswerFacts<'_>, present: &[&str]) -> Vec<HeaderEdi
         }
     }
     for (name, value) in SET {
-        plan.set(name, value);
+        plan.set(name, *value);
     }
     plan.set(wire::TENANT, facts.tenant);
     plan.edits()
+}
+
+/// Of the headers that a limit's refusal comes with, those that a client may be told; what frames or describes our own words
+/// is not theirs to say.
+#[must_use]
+pub fn refusal_headers(headers: Vec<Header>) -> Vec<Header> {
+    let ours = |name: &str| name == "content-type" || SET.iter().any(|(set, _)| *set == name);
+    let told = headers.into_iter().filter(|header| settable(&header.name, &header.value) && !ours(&header.name));
+    told.take(MOST_REFUSAL_HEADERS).collect()
 }
 
 /// Names of the answer's trailers to remove: a client may merge them into the headers (RFC 9110 §6.5.1), so what the
@@ -127,6 +139,25 @@ mod tests {
         let refused = ["x-bulkhead-tenant", "set-cookie", "cache-control", "x-request-id", "content-length"];
         assert_eq!(answer_trailer_removals(&refused), refused);
         assert_eq!(answer_trailer_removals(&["grpc-status", "x-checked"]), [""; 0]);
+    }
+
+    #[test]
+    fn a_refusal_says_nothing_about_its_own_framing() {
+        let header = |name: &str, value: &str| Header { name: name.into(), value: value.into() };
+        let odd = [
+            (":status", "200"),
+            ("content-length", "3"),
+            ("transfer-encoding", "chunked"),
+            ("content-type", "text/html"),
+            ("cache-control", "public"),
+            ("x-split", "a\r\nx-more: b"),
+            ("x odd", "v"),
+            ("", "v"),
+        ];
+        let said = odd.iter().map(|(name, value)| header(name, value)).chain([header("retry-after", "7")]).collect();
+        assert_eq!(refusal_headers(said), [header("retry-after", "7")]);
+        let many = (0..400).map(|number| header(&format!("x-{number}"), "v")).collect();
+        assert_eq!(refusal_headers(many).len(), MOST_REFUSAL_HEADERS);
     }
 
     #[test]

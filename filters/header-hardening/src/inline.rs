@@ -24,7 +24,7 @@ pub struct InlineTarget<'a> {
 /// Ahead of ext_authz, given the names of the client's headers: what the service would have removed, the credential
 /// first, and the claim header with the tenant of the held grant.
 #[must_use]
-pub fn front_plan(present: &[&str], claim_header: &str, tenant: &str) -> Vec<HeaderEdit> {
+pub fn front_plan<'a>(present: &[&'a str], claim_header: &'a str, tenant: &'a str) -> Vec<HeaderEdit<'a>> {
     let mut plan = Plan::default();
     for name in present.iter().filter(|name| remove_upstream(name)) {
         plan.remove(name);
@@ -36,7 +36,7 @@ pub fn front_plan(present: &[&str], claim_header: &str, tenant: &str) -> Vec<Hea
 /// Behind the gate, at the end of the body. Carriers of credentials go whatever was done before: what the request leaves
 /// with is put in after this.
 #[must_use]
-pub fn inline_plan(target: &InlineTarget<'_>) -> Vec<HeaderEdit> {
+pub fn inline_plan<'a>(target: &InlineTarget<'a>) -> Vec<HeaderEdit<'a>> {
     let mut plan = Plan::default();
     for name in CREDENTIAL_CARRIERS {
         plan.remove(name);
@@ -48,7 +48,7 @@ pub fn inline_plan(target: &InlineTarget<'_>) -> Vec<HeaderEdit> {
     plan.set(wire::TENANT, target.tenant);
     plan.set(wire::FAIRNESS_ID, target.tenant);
     if let Some(length) = target.length {
-        plan.set("content-length", &length.to_string());
+        plan.set("content-length", length.to_string());
     }
     if let Some(handle) = target.handle {
         plan.set(wire::GRANT_HEADER, handle);
@@ -60,19 +60,18 @@ pub fn inline_plan(target: &InlineTarget<'_>) -> Vec<HeaderEdit> {
 mod tests {
     use super::*;
 
-    fn set(name: &str, value: &str) -> HeaderEdit {
-        HeaderEdit::Set(name.into(), value.into())
+    fn set<'a>(name: &'a str, value: &'a str) -> HeaderEdit<'a> {
+        HeaderEdit::Set(name, value.into())
     }
 
-    fn remove(name: &str) -> HeaderEdit {
-        HeaderEdit::Remove(name.into())
+    fn remove(name: &str) -> HeaderEdit<'_> {
+        HeaderEdit::Remove(name)
     }
 
     #[test]
     fn the_front_leaves_nothing_that_the_service_would_remove() {
         let present = ["accept", "authorization", "cookie", "x-bulkhead-route", "x-request-id", "x-tenant-id"];
-        let want =
-            [remove("authorization"), remove("cookie"), remove("x-bulkhead-route"), set("x-tenant-id", "acme")];
+        let want = [remove("authorization"), remove("cookie"), remove("x-bulkhead-route"), set("x-tenant-id", "acme")];
         assert_eq!(front_plan(&present, "x-tenant-id", "acme"), want);
         assert_eq!(front_plan(&[], "x-org", "acme"), [set("x-org", "acme")]);
     }
@@ -94,7 +93,7 @@ mod tests {
         assert_eq!(inline_plan(&target), want, "in the order of their names");
         let own = inline_plan(&InlineTarget { handle: Some("h"), length: None, upstream_path: "", ..target });
         assert!(own.contains(&set("x-bulkhead-grant", "h")));
-        let changed = |name: &str| own.iter().any(|edit| matches!(edit, HeaderEdit::Set(set, _) if set == name));
+        let changed = |name: &str| own.iter().any(|edit| matches!(edit, HeaderEdit::Set(set, _) if *set == name));
         assert!(!changed("content-length") && !changed(":path"));
     }
 }

@@ -8,22 +8,46 @@ mod inline;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use gateway_core::gate::Grant;
 use gateway_core::headers::{CREDENTIAL_CARRIERS, remove_upstream};
 use gateway_core::wire;
 
-pub use answer::{AnswerFacts, answer_trailer_removals, response_plan};
+pub use answer::{AnswerFacts, answer_trailer_removals, refusal_headers, response_plan};
 pub use inline::{InlineTarget, front_plan, inline_plan};
 
 /// One change of a header map.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HeaderEdit {
+pub enum HeaderEdit<'a> {
     /// Every occurrence goes.
-    Remove(String),
+    Remove(&'a str),
     /// Name and value: replaces every occurrence, or adds the header.
-    Set(String, String),
+    Set(&'a str, Cow<'a, str>),
+}
+
+impl HeaderEdit<'_> {
+    /// The header's name.
+    #[must_use]
+    pub const fn name(&self) -> &str {
+        match self {
+            Self::Remove(name) | Self::Set(name, _) => name,
+        }
+    }
+}
+
+/// A whole header map with a plan applied: what the plan does not name stays as it was and where it was, what it sets
+/// follows. One call of the host in place of one an edit.
+#[must_use]
+pub fn applied<'a>(plan: &'a [HeaderEdit<'_>], headers: &'a [(String, Vec<u8>)]) -> Vec<(&'a str, &'a [u8])> {
+    let named = |name: &str| plan.binary_search_by(|edit| edit.name().cmp(name)).is_ok();
+    let stays = headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).filter(|(name, _)| !named(name));
+    let set = plan.iter().filter_map(|edit| match edit {
+        HeaderEdit::Set(name, value) => Some((*name, value.as_bytes())),
+        HeaderEdit::Remove(_) => None,
+    });
+    stays.chain(set).collect()
 }
 
 /// The plan upstream, given the names of the request's headers; at most one edit a name.
@@ -32,7 +56,7 @@ pub enum HeaderEdit {
 /// no provider, and they go. `grant_text` is the signed grant as [`wire::GRANT_HEADER`] carries it; read on data
 /// endpoints only.
 #[must_use]
-pub fn request_plan(grant: &Grant, grant_text: &str, present: &[&str]) -> Vec<HeaderEdit> {
+pub fn request_plan<'a>(grant: &'a Grant, grant_text: &'a str, present: &[&'a str]) -> Vec<HeaderEdit<'a>> {
     let mut plan = Plan::default();
     for name in present {
         let stays = *name == wire::ROUTE || (!grant.data_endpoint && CREDENTIAL_CARRIERS.contains(name));
@@ -41,10 +65,10 @@ pub fn request_plan(grant: &Grant, grant_text: &str, present: &[&str]) -> Vec<He
         }
     }
     if !grant.upstream_path.is_empty() {
-        plan.set(":path", &grant.upstream_path);
+        plan.set(":path", grant.upstream_path.as_str());
     }
-    plan.set(wire::TENANT, &grant.tenant);
-    plan.set(wire::FAIRNESS_ID, &grant.tenant);
+    plan.set(wire::TENANT, grant.tenant.as_str());
+    plan.set(wire::FAIRNESS_ID, grant.tenant.as_str());
     if grant.data_endpoint {
         plan.set(wire::GRANT_HEADER, grant_text);
     }
@@ -85,18 +109,19 @@ pub fn trailer_removals(names: &[&str], claim_header: &str) -> Vec<String> {
 
 /// One edit a name: what is set is not removed first, and what is set later holds.
 #[derive(Default)]
-struct Plan(BTreeMap<String, Option<String>>);
+struct Plan<'a>(BTreeMap<&'a str, Option<Cow<'a, str>>>);
 
-impl Plan {
-    fn remove(&mut self, name: &str) {
-        self.0.entry(name.to_owned()).or_insert(None);
+impl<'a> Plan<'a> {
+    fn remove(&mut self, name: &'a str) {
+        self.0.entry(name).or_insert(None);
     }
 
-    fn set(&mut self, name: &str, value: &str) {
-        self.0.insert(name.to_owned(), Some(value.to_owned()));
+    fn set(&mut self, name: &'a str, value: impl Into<Cow<'a, str>>) {
+        self.0.insert(name, Some(value.into()));
     }
 
-    fn edits(self) -> Vec<HeaderEdit> {
+    /// In the order of their names.
+    fn edits(self) -> Vec<HeaderEdit<'a>> {
         let edit = |(name, value)| match value {
             Some(value) => HeaderEdit::Set(name, value),
             None => HeaderEdit::Remove(name),

@@ -19,28 +19,28 @@ fn grant() -> Grant {
     }
 }
 
-fn remove(name: &str) -> HeaderEdit {
-    HeaderEdit::Remove(name.into())
+fn remove(name: &str) -> HeaderEdit<'_> {
+    HeaderEdit::Remove(name)
 }
 
-fn set(name: &str, value: &str) -> HeaderEdit {
-    HeaderEdit::Set(name.into(), value.into())
+fn set<'a>(name: &'a str, value: &'a str) -> HeaderEdit<'a> {
+    HeaderEdit::Set(name, value.into())
 }
 
 /// What is left of these headers (each with the value `client`) once the plan is applied.
-fn applied<'a>(present: &[&'a str], plan: &'a [HeaderEdit]) -> BTreeMap<&'a str, &'a str> {
+fn left<'a>(present: &[&'a str], plan: &'a [HeaderEdit<'_>]) -> BTreeMap<&'a str, &'a str> {
     let mut headers: BTreeMap<&str, &str> = present.iter().map(|name| (*name, "client")).collect();
     for edit in plan {
         match edit {
-            HeaderEdit::Remove(name) => headers.remove(name.as_str()),
+            HeaderEdit::Remove(name) => headers.remove(name),
             HeaderEdit::Set(name, value) => headers.insert(name, value),
         };
     }
     headers
 }
 
-fn edited(plan: &[HeaderEdit]) -> Vec<&str> {
-    plan.iter().map(|(HeaderEdit::Remove(name) | HeaderEdit::Set(name, _))| name.as_str()).collect()
+fn edited<'a>(plan: &'a [HeaderEdit<'_>]) -> Vec<&'a str> {
+    plan.iter().map(HeaderEdit::name).collect()
 }
 
 #[test]
@@ -106,7 +106,8 @@ fn an_answer_comes_down_hardened() {
         "retry-after",
         "x-request-id",
     ];
-    let plan = response_plan(&(&grant()).into(), &present);
+    let granted = grant();
+    let plan = response_plan(&(&granted).into(), &present);
     let want = BTreeMap::from([
         ("cache-control", "no-store"),
         ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
@@ -121,7 +122,7 @@ fn an_answer_comes_down_hardened() {
         ("x-ratelimit-limit-tokens", "100"),
         ("x-request-id", "7f1c"),
     ]);
-    assert_eq!(applied(&present, &plan), want);
+    assert_eq!(left(&present, &plan), want);
 }
 
 #[test]
@@ -140,8 +141,8 @@ fn a_grant_cannot_split_or_soften_an_answer() {
         ("x-bulkhead-tenant", "globex"),
     ];
     let answer_headers = bad.map(|(name, value)| Header { name: name.into(), value: value.into() }).to_vec();
-    let plan = response_plan(&(&Grant { answer_headers, ..grant() }).into(), &[]);
-    assert_eq!(plan, response_plan(&(&Grant { answer_headers: vec![], ..grant() }).into(), &[]));
+    let (bad, none) = (Grant { answer_headers, ..grant() }, Grant { answer_headers: vec![], ..grant() });
+    assert_eq!(response_plan(&(&bad).into(), &[]), response_plan(&(&none).into(), &[]));
 }
 
 #[test]
@@ -176,14 +177,32 @@ fn any_names() -> impl Strategy<Value = Vec<String>> {
 }
 
 proptest! {
+    /// The whole map says what the edits say one by one, and leaves the rest as it was.
+    #[test]
+    fn a_plan_applied_at_once_is_the_plan(names in any_names()) {
+        let headers: Vec<_> = names.iter().enumerate().map(|(at, name)| (name.clone(), vec![at as u8])).collect();
+        let present: Vec<&str> = names.iter().map(String::as_str).collect();
+        let granted = grant();
+        let plan = response_plan(&(&granted).into(), &present);
+        let mut one_by_one: Vec<(&str, &[u8])> = headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
+        for edit in &plan {
+            one_by_one.retain(|(name, _)| *name != edit.name());
+            if let HeaderEdit::Set(name, value) = edit {
+                one_by_one.push((name, value.as_bytes()));
+            }
+        }
+        prop_assert_eq!(applied(&plan, &headers), one_by_one);
+    }
+
     /// Nothing that is kept from the upstream passes but what the service or the plan itself wrote.
     #[test]
     fn no_request_header_slips_through(names in any_names(), data_endpoint: bool) {
         let present: Vec<&str> = names.iter().map(String::as_str).collect();
-        let plan = request_plan(&Grant { data_endpoint, ..grant() }, "text", &present);
+        let granted = Grant { data_endpoint, ..grant() };
+let plan = request_plan(&granted, "text", &present);
         let unique: BTreeSet<&str> = edited(&plan).into_iter().collect();
         prop_assert_eq!(unique.len(), plan.len(), "one edit a name");
-        for (name, value) in applied(&present, &plan) {
+        for (name, value) in left(&present, &plan) {
             let left = name == wire::ROUTE || (!data_endpoint && CREDENTIAL_CARRIERS.contains(&name));
             prop_assert!(value != "client" || left || !remove_upstream(name), "{}", name);
             prop_assert!(name != wire::GRANT_HEADER || data_endpoint);
@@ -193,8 +212,9 @@ proptest! {
     #[test]
     fn no_answer_names_another_tenant_or_server(names in any_names()) {
         let present: Vec<&str> = names.iter().map(String::as_str).collect();
-        let plan = response_plan(&(&grant()).into(), &present);
-        let headers = applied(&present, &plan);
+        let granted = grant();
+let plan = response_plan(&(&granted).into(), &present);
+        let headers = left(&present, &plan);
         prop_assert_eq!(headers.get(wire::TENANT), Some(&"acme"));
         for (name, value) in headers {
             let foreign = name.starts_with(wire::RESERVED_PREFIX) || name.starts_with("x-envoy-") || ["server", "via"].contains(&name);

@@ -3,6 +3,7 @@
 use gateway_core::claims::PathTemplate;
 use gateway_core::headers::remove_upstream;
 use gateway_core::wire;
+use gpu_accounting::leases::LONGEST_WAIT_MS;
 use serde::Deserialize;
 use tenant_context::front::Rules;
 
@@ -19,6 +20,8 @@ pub(crate) struct Config {
     pub(crate) rules: Rules,
     /// Milliseconds between two reports to the service while there is something to say.
     pub(crate) sync_interval_ms: u64,
+    /// Milliseconds that a request waits for a lease.
+    pub(crate) lease_timeout_ms: u64,
 }
 
 /// Where requests are admitted.
@@ -63,6 +66,7 @@ struct RawConfig {
     path_templates: Option<Vec<String>>,
     tenant_claims: Option<Vec<String>>,
     sync_interval_ms: Option<u64>,
+    lease_timeout_ms: Option<u64>,
 }
 
 impl Config {
@@ -117,7 +121,12 @@ impl TryFrom<RawConfig> for Config {
             path_templates: templates.iter().map(template).collect::<Result<_, _>>()?,
             tenant_claims: raw.tenant_claims.unwrap_or_default(),
         };
-        Ok(Self { proxy: raw.proxy, service, profile: raw.profile.unwrap_or_default(), rules, sync_interval_ms })
+        let lease_timeout_ms = raw.lease_timeout_ms.unwrap_or(LONGEST_WAIT_MS);
+        if !(50..=30_000).contains(&lease_timeout_ms) {
+            return Err(BadConfig::Field { field: "leaseTimeoutMs", why: "must be 50 to 30000" });
+        }
+        let profile = raw.profile.unwrap_or_default();
+        Ok(Self { proxy: raw.proxy, service, profile, rules, sync_interval_ms, lease_timeout_ms })
     }
 }
 

@@ -6,7 +6,6 @@ use std::rc::Rc;
 use gateway_core::denial::{Code, Denial};
 use gateway_core::headers::Head;
 use gateway_core::wire;
-use header_hardening::HeaderEdit;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 use tenant_context::front::FrontStep;
@@ -18,13 +17,13 @@ use crate::shared::{FrontPart, Shared};
 /// The front's context of one stream.
 pub(crate) struct Front {
     id: u32,
-    config: Option<Rc<Config>>,
+    config: Rc<Config>,
     shared: Rc<Shared>,
     refused: bool,
 }
 
 impl Front {
-    pub(crate) fn new(id: u32, config: Option<Rc<Config>>, shared: Rc<Shared>) -> Self {
+    pub(crate) fn new(id: u32, config: Rc<Config>, shared: Rc<Shared>) -> Self {
         Self { id, config, shared, refused: false }
     }
 
@@ -39,7 +38,7 @@ impl Front {
         let bad = || refuse(Denial::new(Code::BadRequest).detail("The request line is not text."));
         let (method, authority, path) =
             (text(":method").ok_or_else(bad)?, text(":authority").ok_or_else(bad)?, text(":path").ok_or_else(bad)?);
-        let config = self.config.as_deref().ok_or_else(|| refuse(Code::Internal.into()))?;
+        let rules = &self.config.rules;
         let plain: Vec<(&str, &[u8])> = headers
             .iter()
             .filter(|(name, _)| !name.starts_with(':'))
@@ -48,19 +47,18 @@ impl Front {
         let head = Head { method, authority, path, headers: &plain };
         let step = {
             let (mut held, mut revocations) = (self.shared.held.borrow_mut(), self.shared.revocations.borrow_mut());
-            tenant_context::front::Front::arrive(&config.rules, &head, &mut held, &mut revocations, host::now_ms())
+            tenant_context::front::Front::arrive(rules, &head, &mut held, &mut revocations, host::now_ms())
         };
         let (word, part) = match step {
             FrontStep::Refuse(denial) => return Err(refuse(denial)),
             FrontStep::Ask(key) => (wire::MARK_ASK, FrontPart::Asked(key, request_id)),
             FrontStep::Held(grant) => {
                 let names: Vec<&str> = plain.iter().map(|(name, _)| *name).collect();
-                for edit in header_hardening::front_plan(&names, &config.rules.claim_header, &grant.held.grant.tenant) {
-                    match edit {
-                        HeaderEdit::Set(name, value) => host::set_request_header(&name, &value),
-                        HeaderEdit::Remove(name) => host::remove_request_header(&name),
-                    }
-                }
+                host::edit_request_headers(header_hardening::front_plan(
+                    &names,
+                    &rules.claim_header,
+                    &grant.held.grant.tenant,
+                ));
                 (wire::MARK_HELD, FrontPart::Held(grant, request_id))
             }
         };

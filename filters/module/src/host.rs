@@ -10,6 +10,7 @@ pub(crate) mod gate;
 
 use std::time::{Duration, UNIX_EPOCH};
 
+use header_hardening::HeaderEdit;
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{BufferType, MapType};
 
@@ -117,8 +118,18 @@ pub(crate) fn set_request_header(name: &str, value: &str) {
 }
 
 /// Removes a request header, if it is there. As [`set_request_header`].
-pub(crate) fn remove_request_header(name: &str) {
+fn remove_request_header(name: &str) {
     logged("remove request header", hostcalls::remove_map_value(MapType::HttpRequestHeaders, name));
+}
+
+/// Request headers as planned. As [`set_request_header`].
+pub(crate) fn edit_request_headers(plan: Vec<HeaderEdit<'_>>) {
+    for edit in plan {
+        match edit {
+            HeaderEdit::Set(name, value) => set_request_header(name, &value),
+            HeaderEdit::Remove(name) => remove_request_header(name),
+        }
+    }
 }
 
 /// The body as held so far. `on_http_request_body`, `on_http_request_trailers`.
@@ -147,14 +158,9 @@ pub(crate) fn response_headers() -> Vec<(String, Vec<u8>)> {
     hostcalls::get_map_bytes(MapType::HttpResponseHeaders).unwrap_or_default()
 }
 
-/// Sets a response header, whatever it was. `on_http_response_headers` alone.
-pub(crate) fn set_response_header(name: &str, value: &str) {
-    logged("set response header", hostcalls::set_map_value(MapType::HttpResponseHeaders, name, Some(value)));
-}
-
-/// Removes a response header. `on_http_response_headers` alone.
-pub(crate) fn remove_response_header(name: &str) {
-    logged("remove response header", hostcalls::remove_map_value(MapType::HttpResponseHeaders, name));
+/// Puts other response headers in the place of all that are there, the status among them. `on_http_response_headers` alone.
+pub(crate) fn replace_response_headers(headers: Vec<(&str, &[u8])>) {
+    logged("replace response headers", hostcalls::set_map_bytes(MapType::HttpResponseHeaders, headers));
 }
 
 /// The chunk at hand. `on_http_response_body` alone.

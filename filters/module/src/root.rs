@@ -77,14 +77,14 @@ impl RootContext for Root {
     fn on_queue_ready(&mut self, queue: u32) {
         while host::gate::woken(queue) {}
         if let Some(worker) = self.worker() {
-            worker.call();
+            worker.woken();
         }
     }
 
     fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
         let shared = Rc::clone(&self.shared);
         Some(match &self.role {
-            Role::Front(config) => Box::new(Front::new(id, Some(Rc::clone(config)), shared)),
+            Role::Front(config) => Box::new(Front::new(id, Rc::clone(config), shared)),
             Role::Gateway(config, _) => Box::new(Stream::new(id, Some(Rc::clone(config)), shared)),
             Role::Unconfigured => Box::new(Stream::new(id, None, shared)),
         })

@@ -2,14 +2,14 @@
 //! within the callback that took it, and no host call is made under one that could call back in.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hasher};
 use std::rc::Rc;
 
 use gateway_core::admission::Terms;
 use gateway_core::denial::Denial;
-use gateway_core::gate::LimitState;
+use gateway_core::gate::{Header, LimitState};
 use gpu_accounting::leases::{Pool, Ticket};
 use gpu_accounting::outbox::Outbox;
 use tenant_context::front::RequestKey;
@@ -17,6 +17,7 @@ use tenant_context::held::{HeldGrant, HeldGrants};
 use tenant_context::revocations::Revocations;
 
 use crate::host;
+use crate::host::gate::Call;
 
 /// A grant that streams of this worker hold, with its terms compiled once.
 pub(crate) type Granted = HeldGrant<Rc<Terms>>;
@@ -33,12 +34,14 @@ pub(crate) struct Shared {
     pub(crate) fronts: RefCell<HashMap<u32, FrontPart>>,
     /// Streams that wait for a lease, by their context's id.
     pub(crate) waiting: RefCell<HashMap<u32, Rc<Wait>>>,
+    /// Of these, the ones that are to be let go or answered, in order.
+    pub(crate) due: RefCell<VecDeque<u32>>,
     /// Wakes the worker's root context.
     pub(crate) queue: Cell<Option<u32>>,
-    /// Requests with an inline grant whose body is on the way: they too must hear of revocations.
-    pub(crate) arriving: Cell<u32>,
-    /// The one call to the Gate that is under way, by its token.
-    pub(crate) call: Cell<Option<u32>>,
+    /// Streams under an inline grant, from their headers to their end: they too must hear of revocations.
+    pub(crate) under_way: Cell<u32>,
+    /// The one call to the Gate that is under way, and its token.
+    pub(crate) call: Cell<Option<(u32, Call)>>,
 }
 
 /// What the root `tenant-context` leaves for the root `gateway` of the same stream.
@@ -55,14 +58,16 @@ pub(crate) enum FrontPart {
 pub(crate) struct Wait {
     pub(crate) request_id: String,
     pub(crate) end: RefCell<Option<WaitEnd>>,
+    /// The stream was let go, or answered.
+    pub(crate) acted: Cell<bool>,
 }
 
 /// How waiting ended.
 pub(crate) enum WaitEnd {
     /// The request goes on; where limits stand, for the answer.
     Admitted(Ticket, Vec<LimitState>),
-    /// It was answered.
-    Refused(Denial),
+    /// It was answered, with these headers.
+    Refused(Denial, Vec<Header>),
 }
 
 impl Shared {
@@ -83,15 +88,16 @@ impl Shared {
             revocations: RefCell::default(),
             fronts: RefCell::default(),
             waiting: RefCell::default(),
+            due: RefCell::default(),
             queue: Cell::new(None),
-            arriving: Cell::new(0),
+            under_way: Cell::new(0),
             call: Cell::new(None),
         }
     }
 
     /// Whether somebody here relies on hearing of revocations.
     pub(crate) fn keep_alive(&self) -> bool {
-        self.arriving.get() > 0 || !self.held.borrow().is_empty()
+        self.under_way.get() > 0 || !self.held.borrow().is_empty()
     }
 
     /// Somebody begins to rely on hearing of revocations: without fresh news the service is asked now.

@@ -16,7 +16,6 @@ use gateway_core::denial::{Code, Denial};
 use gateway_core::gate::Header;
 use gateway_core::wire;
 use gpu_accounting::Accounting;
-use header_hardening::HeaderEdit;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 use tenant_context::{Arrival, Held, TenantContext};
@@ -33,6 +32,8 @@ pub(crate) struct Stream {
     config: Option<Rc<Config>>,
     shared: Rc<Shared>,
     phase: Phase,
+    /// Bytes of the request's body that have come.
+    body_size: usize,
 }
 
 enum Phase {
@@ -59,7 +60,7 @@ struct Flow {
 
 impl Stream {
     pub(crate) fn new(id: u32, config: Option<Rc<Config>>, shared: Rc<Shared>) -> Self {
-        Self { id, config, shared, phase: Phase::New }
+        Self { id, config, shared, phase: Phase::New, body_size: 0 }
     }
 
     fn arrive(&mut self) -> Result<(), Denial> {
@@ -82,6 +83,7 @@ impl Stream {
 
     /// More of the body, its end, or both.
     fn body(&mut self, size: usize, end: bool) -> Action {
+        self.body_size = size;
         let went_on = match &mut self.phase {
             Phase::New | Phase::Refused(_) => return Action::Pause,
             Phase::Portable(request) => request.body(size, end),
@@ -131,16 +133,6 @@ fn admitted(config: &Config) -> Result<Held, Denial> {
     })
 }
 
-/// Request headers as planned.
-fn apply(plan: Vec<HeaderEdit>) {
-    for edit in plan {
-        match edit {
-            HeaderEdit::Set(name, value) => host::set_request_header(&name, &value),
-            HeaderEdit::Remove(name) => host::remove_request_header(&name),
-        }
-    }
-}
-
 impl Context for Stream {}
 
 impl HttpContext for Stream {
@@ -165,12 +157,7 @@ impl HttpContext for Stream {
         for name in header_hardening::trailer_removals(&names, claim_header) {
             host::remove_request_trailer(&name);
         }
-        let size = match &self.phase {
-            Phase::Portable(request) => request.body_size,
-            Phase::Inline(request) => request.body_size,
-            Phase::New | Phase::Refused(_) => 0,
-        };
-        self.body(size, true)
+        self.body(self.body_size, true)
     }
 
     fn on_http_response_headers(&mut self, _count: usize, end: bool) -> Action {

@@ -6,7 +6,7 @@
 use std::rc::Rc;
 
 use gateway_core::denial::{Code, Denial};
-use gateway_core::gate::{Ask, LeaseRequest, LeaseResponse, LimitRefusal, SyncRequest, SyncResponse};
+use gateway_core::gate::{Ask, Header, LeaseRequest, LeaseResponse, LimitRefusal, SyncRequest, SyncResponse};
 use gpu_accounting::leases::Verdict;
 use gpu_accounting::outbox::Reporter;
 use prost::Message as _;
@@ -19,6 +19,10 @@ use crate::shared::{Shared, WaitEnd, random};
 /// Milliseconds between two looks at who has waited too long.
 const TICK_MS: u64 = 100;
 
+/// Streams that are let go or answered in one callback. The host does it behind the callback, each within the one before it:
+/// some hundreds overflow its stack.
+const AT_ONCE: usize = 8;
+
 /// The worker's side of the Gate.
 pub(crate) struct Worker {
     /// The root context's id.
@@ -26,8 +30,6 @@ pub(crate) struct Worker {
     config: Rc<Config>,
     service: Service,
     shared: Rc<Shared>,
-    /// Kind of the call under way.
-    sent: Option<Call>,
     next_report_ms: u64,
 }
 
@@ -35,12 +37,11 @@ impl Worker {
     /// Takes the VM's state over; a call that another root context has under way counts as failed.
     pub(crate) fn start(root: u32, config: Rc<Config>, shared: Rc<Shared>) -> Self {
         host::tick_every(TICK_MS.min(config.sync_interval_ms));
-        if shared.queue.get().is_none() {
-            let name = shared.id.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-            shared.queue.set(host::gate::register_queue(&name));
-        }
+        // a queue wakes the root context that registered it: another configuration brings another one
+        let name: String = shared.id.iter().map(|byte| format!("{byte:02x}")).collect();
+        shared.queue.set(host::gate::register_queue(&format!("{name}-{root}")));
         let service = Service::new(&config.service);
-        let worker = Self { root, config, service, shared, sent: None, next_report_ms: 0 };
+        let worker = Self { root, config, service, shared, next_report_ms: 0 };
         if worker.shared.call.take().is_some() {
             worker.failed();
         }
@@ -50,28 +51,31 @@ impl Worker {
     /// `on_tick`
     pub(crate) fn tick(&mut self) {
         let now_ms = host::now_ms();
-        let overdue = self.shared.pool.borrow_mut().overdue(now_ms);
+        let overdue = self.shared.pool.borrow_mut().overdue(self.config.lease_timeout_ms, now_ms);
         for waiter in overdue {
             self.end_waiting(waiter, Verdict::Unavailable);
         }
+        self.act();
         self.shared.held.borrow_mut().expire(now_ms);
         if self.shared.call.get().is_some() {
             return;
         }
-        if self.shared.pool.borrow().has_waiters() {
-            return self.call();
+        let due = now_ms >= self.next_report_ms;
+        if due {
+            self.next_report_ms = now_ms.saturating_add(self.config.sync_interval_ms).saturating_add(self.jitter());
         }
-        if now_ms < self.next_report_ms {
-            return;
-        }
-        self.next_report_ms = now_ms.saturating_add(self.config.sync_interval_ms).saturating_add(self.jitter());
-        if let Some(report) = self.report(now_ms, false) {
-            self.send(Call::Sync, report, Vec::new(), now_ms);
+        if due || self.shared.pool.borrow().has_waiters() {
+            self.call();
         }
     }
 
-    /// Somebody waits, or something is to be told at once.
-    pub(crate) fn call(&mut self) {
+    /// `on_queue_ready`: somebody waits, or something is to be done or told at once.
+    pub(crate) fn woken(&mut self) {
+        self.act();
+        self.call();
+    }
+
+    fn call(&mut self) {
         if self.shared.call.get().is_some() {
             return;
         }
@@ -87,11 +91,8 @@ impl Worker {
 
     /// `on_grpc_call_response`
     pub(crate) fn answered(&mut self, token: u32, status: u32, size: usize) {
-        if self.shared.call.get() != Some(token) {
-            return;
-        }
+        let Some((_, which)) = self.shared.call.get().filter(|(expected, _)| *expected == token) else { return };
         self.shared.call.set(None);
-        let Some(which) = self.sent.take() else { return };
         let answer = if status == 0 { read(which, &host::gate::answered(size)) } else { None };
         let Some(LeaseResponse { report: Some(report), lents }) = answer else {
             log::warn!("the service did not take the report (gRPC status {status}): it is sent again");
@@ -105,6 +106,7 @@ impl Worker {
             for (waiter, verdict) in verdicts {
                 self.end_waiting(waiter, verdict);
             }
+            self.act();
         }
         if self.shared.pool.borrow().has_waiters() || self.shared.outbox.borrow().is_urgent() {
             self.call();
@@ -132,10 +134,9 @@ impl Worker {
             Call::Lease => LeaseRequest { report: Some(report), asks }.encode_to_vec(),
         };
         let token = host::gate::call(&self.service, which, &self.config.proxy, &message);
-        self.shared.call.set(token);
-        match token {
-            Some(_) => self.sent = Some(which),
-            None => self.failed(),
+        self.shared.call.set(token.map(|token| (token, which)));
+        if token.is_none() {
+            self.failed();
         }
     }
 
@@ -147,31 +148,47 @@ impl Worker {
         for (waiter, verdict) in verdicts {
             self.end_waiting(waiter, verdict);
         }
+        self.act();
     }
 
-    /// Lets a stream that waited go on, or answers it.
+    /// Notes how waiting has ended for a stream.
     fn end_waiting(&self, waiter: u32, verdict: Verdict) {
-        let Some(wait) = self.shared.waiting.borrow_mut().remove(&waiter) else { return };
-        let (end, headers) = match verdict {
+        let waiting = self.shared.waiting.borrow();
+        let Some(wait) = waiting.get(&waiter) else { return };
+        *wait.end.borrow_mut() = Some(match verdict {
             Verdict::Admitted(ticket) => {
                 let limits = self.shared.pool.borrow().limits_now(&ticket, host::now_ms());
-                (WaitEnd::Admitted(ticket, limits), Vec::new())
+                WaitEnd::Admitted(ticket, limits)
             }
             Verdict::Refused(refusal) => refused(refusal),
             Verdict::Unavailable => {
-                let denial = Denial::new(Code::ServiceUnavailable).detail("no lease came in time");
-                (WaitEnd::Refused(denial), vec![("retry-after".to_owned(), "1".to_owned())])
+                let denial = Denial::new(Code::ServiceUnavailable).detail("No lease came in time.");
+                WaitEnd::Refused(denial, vec![Header { name: "retry-after".into(), value: "1".into() }])
             }
-        };
-        let act = || match &end {
-            WaitEnd::Admitted(..) => host::gate::resume_request(),
-            WaitEnd::Refused(denial) => {
-                let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-                host::answer(denial.code.row().status, &denial.body(&wait.request_id, true), &headers);
-            }
-        };
-        host::gate::on_stream(self.root, waiter, act);
-        *wait.end.borrow_mut() = Some(end);
+        });
+        self.shared.due.borrow_mut().push_back(waiter);
+    }
+
+    /// Lets streams that waited go on, or answers them: a few at a time, the rest at the next wake-up.
+    fn act(&self) {
+        for _ in 0..AT_ONCE {
+            let Some(waiter) = self.shared.due.borrow_mut().pop_front() else { return };
+            let Some(wait) = self.shared.waiting.borrow_mut().remove(&waiter) else { continue };
+            let act = || match &*wait.end.borrow() {
+                Some(WaitEnd::Admitted(..)) => host::gate::resume_request(),
+                Some(WaitEnd::Refused(denial, headers)) => {
+                    let headers: Vec<_> =
+                        headers.iter().map(|each| (each.name.as_str(), each.value.as_str())).collect();
+                    host::answer(denial.code.row().status, &denial.body(&wait.request_id, true), &headers);
+                }
+                None => {}
+            };
+            host::gate::on_stream(self.root, waiter, act);
+            wait.acted.set(true);
+        }
+        if !self.shared.due.borrow().is_empty() {
+            self.shared.wake();
+        }
     }
 
     /// Up to 63 ms, so that workers do not report in step.
@@ -189,12 +206,10 @@ fn read(which: Call, message: &[u8]) -> Option<LeaseResponse> {
 }
 
 /// A limit's refusal as the client hears it; a code that this module does not know is no reason to go on.
-fn refused(refusal: LimitRefusal) -> (WaitEnd, Vec<(String, String)>) {
-    let code = Code::ALL.iter().copied().find(|code| code.row().code == refusal.code);
-    let mut denial = Denial::new(code.unwrap_or(Code::ServiceUnavailable)).detail(refusal.detail);
+fn refused(refusal: LimitRefusal) -> WaitEnd {
+    let mut denial = Denial::new(Code::named(&refusal.code).unwrap_or(Code::ServiceUnavailable)).detail(refusal.detail);
     if !refusal.param.is_empty() {
         denial = denial.param(refusal.param);
     }
-    let headers = refusal.headers.into_iter().map(|header| (header.name, header.value)).collect();
-    (WaitEnd::Refused(denial), headers)
+    WaitEnd::Refused(denial, header_hardening::refusal_headers(refusal.headers))
 }

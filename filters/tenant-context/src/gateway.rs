@@ -76,20 +76,17 @@ impl Held {
     /// # Errors
     /// [`Code::NotAdmitted`] when the method, the authority or the path is another one, or empty.
     pub fn decided_upon(&self, method: &[u8], authority: &[u8], path: &[u8]) -> Result<(), Denial> {
-        let grant = &self.grant;
-        let decided = [
-            ("method", method, &grant.method),
-            ("authority", authority, &grant.authority),
-            ("path", path, &grant.path),
-        ];
-        for (what, now, then) in decided {
-            if now.is_empty() || now != then.as_bytes() {
-                let detail =
-                    format!("The {what} is not the one that was decided upon: does a filter change it on the way?");
-                return Err(not_admitted(&detail));
-            }
-        }
-        Ok(())
+        same("method", method, &self.grant.method)?;
+        same("authority", authority, &self.grant.authority)?;
+        self.decided_upon_path(path)
+    }
+
+    /// The same for the path alone: what may still have changed where the rest was compared a filter earlier.
+    ///
+    /// # Errors
+    /// [`Code::NotAdmitted`] when the path is another one, or empty.
+    pub fn decided_upon_path(&self, path: &[u8]) -> Result<(), Denial> {
+        same("path", path, &self.grant.path)
     }
 
     /// Whether a request that was let in at its headers, at `arrived_ms`, may still go on, now that its body is complete: a
@@ -191,6 +188,13 @@ fn agree(input: &Arrival<'_>, grant: &Grant) -> Result<(), Denial> {
             Err(Denial::new(Code::TenantConflict).detail("The claim header does not name the tenant that was decided."))
         }
     }
+}
+
+fn same(what: &str, now: &[u8], then: &str) -> Result<(), Denial> {
+    if !now.is_empty() && now == then.as_bytes() {
+        return Ok(());
+    }
+    Err(not_admitted(&format!("The {what} is not the one that was decided upon: does a filter change it on the way?")))
 }
 
 fn not_admitted(detail: &str) -> Denial {

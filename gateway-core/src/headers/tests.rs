@@ -236,6 +236,10 @@ fn a_body_is_plain_json() {
         run("POST", "/v1/chat/completions", &[], |checked| checked.unwrap_err().code),
         Code::UnsupportedEncoding
     );
+    for (path, want) in [("/bulkhead/v1/token", None), ("/v1/chat/completions", Some(Code::UnsupportedEncoding))] {
+        let form: (&str, &[u8]) = ("content-type", b"application/x-www-form-urlencoded");
+        assert_eq!(run("POST", path, &[form], |checked| checked.err().map(|denial| denial.code)), want, "{path}");
+    }
     for encoding in ["gzip", "br", "zstd", "deflate", "gzip,gzip", "identity;q=0", "identity, gzip", "x"] {
         assert_eq!(post(&[("content-encoding", encoding.as_bytes())]), Some(Code::UnsupportedEncoding), "{encoding}");
     }

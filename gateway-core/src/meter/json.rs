@@ -112,6 +112,36 @@ impl Scanner {
         }
     }
 
+    /// Reads the next bytes: what stands within a string or off every path in one go, the rest byte by byte.
+    pub(super) fn read(&mut self, mut bytes: &[u8], totals: &mut Totals) {
+        while let Some(byte) = bytes.first() {
+            let run = self.pass(bytes, totals);
+            if run == 0 {
+                self.push(*byte, totals);
+            }
+            bytes = bytes.get(run.max(1)..).unwrap_or_default();
+        }
+    }
+
+    /// Passes over the bytes at the front that change nothing but how much text there is; how many they were.
+    fn pass(&mut self, bytes: &[u8], totals: &mut Totals) -> usize {
+        let until = |stop: fn(&u8) -> bool| bytes.iter().position(stop).unwrap_or(bytes.len());
+        match (self.state, self.text) {
+            (State::Broken, _) => bytes.len(),
+            (State::Skip, _) => until(|byte| matches!(byte, b'"' | b'{' | b'}' | b'[' | b']')),
+            (State::Text, text) if matches!(self.unescape, Unescape::None) => {
+                let run = until(|byte| matches!(byte, b'"' | b'\\'));
+                match (text, bytes.get(..run)) {
+                    (Text::Key, Some(run)) => self.paths.key_bytes(self.depth.saturating_sub(1), run),
+                    (Text::Content, Some([_, ..])) => self.content(run as u64, totals),
+                    _ => {}
+                }
+                run
+            }
+            _ => 0,
+        }
+    }
+
     /// Reads one byte.
     pub(super) fn push(&mut self, byte: u8, totals: &mut Totals) {
         match self.state {
@@ -270,14 +300,16 @@ impl Scanner {
     /// Takes one byte of a string, decoded; `bytes` is what its character counts.
     fn take(&mut self, byte: u8, bytes: u64, totals: &mut Totals) {
         match self.text {
-            Text::Key => self.paths.key_byte(self.depth.saturating_sub(1), byte),
-            Text::Content => {
-                totals.content_bytes = totals.content_bytes.saturating_add(bytes);
-                totals.deltas = totals.deltas.saturating_add(u64::from(!self.seen.content));
-                self.seen.content = true;
-            }
+            Text::Key => self.paths.key_bytes(self.depth.saturating_sub(1), &[byte]),
+            Text::Content => self.content(bytes, totals),
             Text::Plain | Text::Skipped => {}
         }
+    }
+
+    fn content(&mut self, bytes: u64, totals: &mut Totals) {
+        totals.content_bytes = totals.content_bytes.saturating_add(bytes);
+        totals.deltas = totals.deltas.saturating_add(u64::from(!self.seen.content));
+        self.seen.content = true;
     }
 
     fn end_text(&mut self) {

@@ -26,22 +26,53 @@ pub struct Charge {
     pub estimated: bool,
 }
 
-/// The charge for a settled request. An outcome that is missing or unknown counts as sent and never answered.
+/// What a charge goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Basis {
+    /// Nothing: nothing was sent.
+    NotSent,
+    /// The upstream's word.
+    Told(Usage),
+    /// The fixed part alone: the upstream refused.
+    Refused,
+    /// What was reserved: the upstream took it, and nobody saw what it cost.
+    Reservation,
+    /// The estimated input, and so many output tokens seen.
+    Seen(u64),
+}
+
+impl Basis {
+    /// Of a settled request. An outcome that is missing or unknown counts as sent and never answered.
+    #[must_use]
+    pub fn of(settlement: &Settlement) -> Self {
+        let outcome = settlement.outcome();
+        if outcome == Outcome::NotSent {
+            return Self::NotSent;
+        }
+        // No prompt has zero tokens: a usage without any is an upstream that did not say.
+        if let Some(usage) = settlement.usage.filter(|usage| usage.input > 0 || usage.output > 0) {
+            return Self::Told(usage);
+        }
+        match outcome {
+            Outcome::Refused => Self::Refused,
+            Outcome::Answered | Outcome::HungUp if settlement.output_seen == 0 => Self::Reservation,
+            _ => Self::Seen(settlement.output_seen),
+        }
+    }
+}
+
+/// The charge for a settled request.
 #[must_use]
 pub fn charge(terms: &Terms, settlement: &Settlement) -> Charge {
-    let outcome = settlement.outcome();
-    if outcome == Outcome::NotSent {
-        return Charge { cost: Cost::default(), usage: Usage::default(), estimated: false };
-    }
-    // No prompt has zero tokens: a usage without any is an upstream that did not say.
-    if let Some(usage) = settlement.usage.filter(|usage| usage.input > 0 || usage.output > 0) {
-        let usage = Usage { cached_input: usage.cached_input.min(usage.input), ..usage };
-        return Charge { cost: terms.cost.of_usage(&usage), usage, estimated: false };
-    }
-    match outcome {
-        Outcome::Refused => Charge { cost: terms.cost.fixed(), usage: Usage::default(), estimated: false },
-        Outcome::Answered | Outcome::HungUp if settlement.output_seen == 0 => reservation(terms),
-        _ => seen(terms, settlement.output_seen),
+    match Basis::of(settlement) {
+        Basis::NotSent => Charge { cost: Cost::default(), usage: Usage::default(), estimated: false },
+        Basis::Told(usage) => {
+            let usage = Usage { cached_input: usage.cached_input.min(usage.input), ..usage };
+            Charge { cost: terms.cost.of_usage(&usage), usage, estimated: false }
+        }
+        Basis::Refused => Charge { cost: terms.cost.fixed(), usage: Usage::default(), estimated: false },
+        Basis::Reservation => reservation(terms),
+        Basis::Seen(output) => seen(terms, output),
     }
 }
 

@@ -3,8 +3,8 @@
 #![no_main]
 
 use authz_service::identity::api_key::{ApiKeyText, KeyHash, PREFIX};
-use authz_service::identity::jwt::{LEEWAY, verify};
-use bulkhead_fuzz::{AUDIENCE, GENUINE, ISSUER, ISSUERS, NOW, TENANT, signed};
+use authz_service::identity::jwt::LEEWAY;
+use bulkhead_fuzz::{AUDIENCE, GENUINE, ISSUER, ISSUERS, NOW, TENANT, signed, verify};
 use gateway_core::denial::Code;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;

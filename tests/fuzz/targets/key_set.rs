@@ -1,8 +1,8 @@
 //! Key sets: whatever keys an issuer publishes, only the set that holds the signer's key verifies its token.
 #![no_main]
 
-use authz_service::identity::jwt::{KeySet, verify};
-use bulkhead_fuzz::{GENUINE, NOW, PUBLIC, issuers};
+use authz_service::identity::jwt::KeySet;
+use bulkhead_fuzz::{GENUINE, NOW, PUBLIC, issuers, verify};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 

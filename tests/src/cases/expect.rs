@@ -12,7 +12,7 @@ use crate::configuration::Profile;
 use crate::policies::{GPU_POOL_KEY, HOSTED_KEY};
 
 /// What is expected. What is not written is expected to be as usual: see each field.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Expect {
     /// The client's status.
@@ -42,7 +42,7 @@ pub struct Expect {
 }
 
 /// A message on one of the two sides.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Passed {
     /// The upstream's path; absent: the client's.

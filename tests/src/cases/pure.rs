@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use authz_service::decide::{self, Allow, Decision, Deny, Grounds, OwnKeys};
 use authz_service::identity::api_key::{KeyRecord, NewKey};
+use authz_service::identity::discovery::KeyRing;
 use authz_service::ledger::{GrantId, Ledger, Now};
 use authz_service::registry::{CredentialHeader, Registry};
 use authz_service::resource;
@@ -96,11 +97,13 @@ impl Pure {
             request_id: &request_id,
             source: None,
             proxy: PROXY,
+            certificate: "",
             now: jiff::Timestamp::now(),
             grant_id: GrantId((u128::from(number)).to_be_bytes()),
         };
         let grounds = Grounds {
             registry: &self.registry,
+            published: &KeyRing::offline(),
             keys: &self.keys,
             vault: &NoOwnKeys,
             ledger: &self.ledger,
@@ -152,7 +155,7 @@ impl Pure {
             status: Some(seen.status.into()),
             now_ms: 1,
             denial: denial.map(|denial| denial.code.row().code),
-            signed: held.signed.to_vec(),
+            signed: held.signed.clone(),
         };
         let settlement = accounting.settle(&end);
         let terms = self.ledger.terms(id, PROXY).expect("a reservation");
@@ -263,10 +266,10 @@ fn own_fields() -> Fields {
         .into()
 }
 
-fn apply(headers: &mut Fields, edits: Vec<HeaderEdit>) {
+fn apply(headers: &mut Fields, edits: Vec<HeaderEdit<'_>>) {
     for edit in edits {
         match edit {
-            HeaderEdit::Set(name, value) => set(headers, &name, &value),
+            HeaderEdit::Set(name, value) => set(headers, name, &value),
             HeaderEdit::Remove(name) => headers.retain(|(have, _)| *have != name),
         }
     }

@@ -19,6 +19,8 @@ pub struct Service {
     directory: PathBuf,
     state: PathBuf,
     http: u16,
+    /// Further arguments of `serve`.
+    more: Vec<String>,
     process: Process,
 }
 
@@ -34,13 +36,14 @@ pub struct Said {
 }
 
 impl Service {
-    /// Writes the policies and a new key-encryption key into a directory, and starts the service there.
+    /// Writes the policies and a new key-encryption key into a directory, and starts the service there, with these further
+    /// arguments.
     ///
     /// # Panics
     /// It does not get ready within ten seconds.
-    pub(super) async fn start(directory: &Path, policies: &Policies, state: &Path) -> Self {
+    pub(super) async fn start(directory: &Path, policies: &Policies, state: &Path, more: Vec<String>) -> Self {
         policies.write(&directory.join("policies")).expect("the policies are written");
-        Self::start_with(directory, state, free_port(), false).await
+        Self::start_with(directory, state, free_port(), false, more).await
     }
 
     /// Starts it on a directory that holds `policies`, with a new key-encryption key, its HTTP on this port. `apart`: in a
@@ -49,15 +52,15 @@ impl Service {
     /// # Panics
     /// It does not get ready within ten seconds.
     pub async fn start_on(directory: &Path, http: u16, apart: bool) -> Self {
-        Self::start_with(directory, &directory.join("state.db"), http, apart).await
+        Self::start_with(directory, &directory.join("state.db"), http, apart, Vec::new()).await
     }
 
-    async fn start_with(directory: &Path, state: &Path, http: u16, apart: bool) -> Self {
+    async fn start_with(directory: &Path, state: &Path, http: u16, apart: bool, more: Vec<String>) -> Self {
         let kek = directory.join("kek");
         std::fs::write(&kek, crate::mint::random()).expect("the key-encryption key is written");
         std::fs::set_permissions(&kek, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("its mode");
-        let process = launch(directory, state, http, apart).await;
-        let service = Self { directory: directory.into(), state: state.into(), http, process };
+        let process = launch(directory, state, http, apart, &more).await;
+        let service = Self { directory: directory.into(), state: state.into(), http, more, process };
         service.ready().await;
         service
     }
@@ -69,7 +72,7 @@ impl Service {
     pub async fn restart(&mut self) {
         assert!(!self.process.running(), "the service still runs");
         self.http = free_port();
-        self.process = launch(&self.directory, &self.state, self.http, false).await;
+        self.process = launch(&self.directory, &self.state, self.http, false, &self.more).await;
         self.ready().await;
     }
 
@@ -272,9 +275,9 @@ impl Service {
     }
 }
 
-async fn launch(directory: &Path, state: &Path, http: u16, apart: bool) -> Process {
+async fn launch(directory: &Path, state: &Path, http: u16, apart: bool, more: &[String]) -> Process {
     let at = |name: &str| directory.join(name).display().to_string();
-    let arguments = [
+    let mut arguments = vec![
         "serve".into(),
         "--policies".into(),
         at("policies"),
@@ -282,13 +285,15 @@ async fn launch(directory: &Path, state: &Path, http: u16, apart: bool) -> Proce
         state.display().to_string(),
         "--kek-file".into(),
         at("kek"),
-        "--proxies".into(),
-        format!("unix:{}", at("proxies.sock")),
         "--admin".into(),
         format!("unix:{}", at("admin.sock")),
         "--http".into(),
         format!("127.0.0.1:{http}"),
     ];
+    arguments.extend(more.iter().cloned());
+    if !more.iter().any(|argument| argument == "--proxies") {
+        arguments.extend(["--proxies".into(), format!("unix:{}", at("proxies.sock"))]);
+    }
     let (program, log) = (bulkhead_binary(), directory.join("bulkhead.log"));
     match apart {
         true => Process::start_apart("bulkhead", &program, &arguments, &log).await,

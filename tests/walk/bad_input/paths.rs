@@ -1,6 +1,7 @@
 //! Request targets: unknown ones, ones that two readers would read in two ways, and authorities (security.md A11 to A24).
 
 use bulkhead_tests::client::Shot;
+use bulkhead_tests::configuration::Profile;
 use bulkhead_tests::gateway::{Gateway, chat_body, envoy_minor};
 
 use super::{By, CHAT, HOST, JSON, Row, request};
@@ -119,7 +120,12 @@ pub fn rows(gateway: &Gateway) -> Vec<Row> {
     rows.push(row("a target of 8,193 bytes".into(), &long, JSON, 414, "uri_too_long", By::Service));
     let forged = format!("{JSON}x-request-id: forged\r\n");
     rows.push(row("a chosen id".into(), "POST /v1/chat%2fcompletions", &forged, 400, "bad_request", By::Edge));
-    rows.push(row("CONNECT".into(), "CONNECT ai.example:443", HOST, 403, "not_admitted", By::Chain));
+    // it has no path: `inline` refuses it ahead of the chain's gate
+    let (status, code) = match Profile::under_test() {
+        Profile::Inline => (400, "bad_request"),
+        Profile::Portable => (403, "not_admitted"),
+    };
+    rows.push(row("CONNECT".into(), "CONNECT ai.example:443", HOST, status, code, By::Chain));
     rows.push(row("OPTIONS *".into(), "OPTIONS *", HOST, 403, "refused", By::Edge));
     rows
 }

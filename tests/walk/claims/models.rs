@@ -137,7 +137,7 @@ async fn the_model_of_path_and_body() {
         let what = format!("{}: path `{}`, body `{}`", case.tenant, case.path.0, case.body.0);
         match verdict(case.tenant, case.path.1, case.body.1) {
             Err(code) => {
-                let row = Code::ALL.iter().find(|one| one.row().code == code).expect("a code of the table").row();
+                let row = Code::named(code).expect("a code of the table").row();
                 books.refused(answer, row.status, code, &what);
             }
             Ok(model) => {

@@ -122,15 +122,12 @@ fn check(registry: &Registry, asked: &CreateKey) -> Result<(), AdminError> {
         }
     }
     for name in asked.endpoints.iter().flatten() {
-        if !ENDPOINTS.iter().any(|(known, _)| known == name) {
-            return Err(AdminError::unknown("endpoint", name, ENDPOINTS.map(|(known, _)| known)));
+        if EndpointKind::named(name).is_none() {
+            return Err(AdminError::unknown("endpoint", name, EndpointKind::ALL.map(EndpointKind::name)));
         }
     }
     Ok(())
 }
-
-/// Endpoints as resources and operators name them.
-const ENDPOINTS: [(&str, EndpointKind); 2] = [("chat", EndpointKind::Chat), ("models", EndpointKind::Models)];
 
 fn document(id: &str, asked: &CreateKey, created_at: Timestamp, expires_at: Timestamp) -> Result<String, AdminError> {
     let models: Option<Vec<String>> =
@@ -171,13 +168,12 @@ fn row(id: &str, terms: Option<&KeyTerms>, record: Option<&KeyRecord>, now: Time
     let tenant = terms.map(|terms| &terms.tenant).or(record.map(|record| &record.tenant));
     let models = terms.and_then(|terms| terms.permits.models.as_ref());
     let endpoints = terms.and_then(|terms| terms.permits.endpoints.as_ref());
-    let spelled = |kind: &EndpointKind| ENDPOINTS.iter().find(|(_, known)| known == kind).map(|(name, _)| *name);
     KeyRow {
         id: id.to_owned(),
         tenant: tenant.map(ToString::to_string),
         state,
         models: models.map(|models| models.iter().map(ToString::to_string).collect()),
-        endpoints: endpoints.map(|kinds| kinds.iter().filter_map(spelled).map(str::to_owned).collect()),
+        endpoints: endpoints.map(|kinds| kinds.iter().map(|kind| kind.name().to_owned()).collect()),
         expires_at: terms.map(|terms| terms.expires_at),
     }
 }

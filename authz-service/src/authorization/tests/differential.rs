@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use jiff::SignedDuration;
 
 use super::*;
+use crate::identity::discovery::Network;
 
 /// Questions to each tenant.
 const EACH: usize = 250;
@@ -55,7 +56,7 @@ fn cedar_and_a_plain_reference_agree() {
             let circumstances = Circumstances::new(asked.source, asked.now, &zone, &asked.login);
             let model = asked.model.map(named);
             let resource = model.as_ref().map_or(Resource::Endpoint, Resource::Model);
-            let word = match cedar.ask(Some(asked.role), asked.endpoint, resource, &circumstances) {
+            let word = match cedar.ask(&super::roles(&[asked.role]), asked.endpoint, resource, &circumstances) {
                 Verdict::Allow(by) => {
                     assert_eq!(by, format!("role/{}", asked.role));
                     Word::Permitted
@@ -121,7 +122,7 @@ fn applies(rule: &Rule, zone: &TimeZone, asked: &Question) -> bool {
     let span = |from: u16, to: u16| {
         if from < to { (from..to).contains(&minute) } else { minute >= from || minute < to }
     };
-    let within = |networks: &[Network], source: IpAddr| networks.iter().any(|network| network.contains(source));
+    let within = |networks: &[Network], source: IpAddr| networks.iter().any(|network| network.holds(source));
     let holds = rule.when.iter().all(|condition| match condition {
         Condition::SourceIn(networks) => asked.source.is_none_or(|source| within(networks, source)),
         Condition::SourceOutside(networks) => asked.source.is_none_or(|source| !within(networks, source)),

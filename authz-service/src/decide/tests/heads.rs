@@ -128,6 +128,7 @@ fn caller(principal: &str, key_id: Option<&str>, limited: bool) -> Identity {
         principal: principal.into(),
         key_id: key_id.map(str::to_owned),
         permits: Permits::default(),
+        bound: false,
         limits: if limited { vec![daily(Scope::Key)] } else { Vec::new() },
         expires_at: now(),
         login: crate::authorization::Login::default(),

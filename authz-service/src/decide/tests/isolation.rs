@@ -19,7 +19,7 @@ fn no_case_of_the_matrix_crosses_tenants() {
         let tenant = tenant(name, models, &["eu", "us"], Reserve::Bound);
         world.registry.tenants.insert(tenant.name.clone(), Arc::new(tenant));
         world.mint(name, Permits::default(), Vec::new());
-        world.mint(name, Permits { role: Some("developer".into()), ..Permits::default() }, Vec::new());
+        world.mint(name, Permits { roles: ["developer".into()].into(), ..Permits::default() }, Vec::new());
     }
     for (number, tenant) in TENANTS.iter().enumerate() {
         let when = vec![Condition::SourceIn(vec!["192.0.2.0/24".parse().unwrap()])];

@@ -1,7 +1,7 @@
 //! Decisions under rules: challenges, refusals, what the list of models shows, how long a grant is held.
 
 use super::*;
-use crate::authorization::{BUILT_IN, Condition, Outcome, RolePolicy, Rule, Rules};
+use crate::authorization::{BUILT_IN, Condition, Outcome, RolePolicy, Rule, Rules, built_in_endpoints};
 
 const BODY: &str = r#"{"model":"llama","messages":[{"role":"user","content":"hi"}]}"#;
 
@@ -13,8 +13,8 @@ fn rule(name: &str, then: Outcome) -> Rule {
 pub(super) fn rules_for(world: &mut World, tenant: &str, rules: Vec<Rule>) {
     let tenant = Arc::clone(&world.registry.tenants[tenant]);
     let models: Vec<_> = tenant.models.iter().map(|name| Arc::clone(&world.registry.models[name])).collect();
-    let roles = BUILT_IN.map(|(name, kinds)| {
-        let wanted = Permits { endpoints: Some(kinds.iter().copied().collect()), ..Permits::default() };
+    let roles = BUILT_IN.map(|name| {
+        let wanted = Permits { endpoints: Some(built_in_endpoints(name)), ..Permits::default() };
         RolePolicy::compile(name, &wanted, models.iter().map(AsRef::as_ref)).unwrap()
     });
     let roles: Vec<_> = roles.iter().collect();
@@ -96,7 +96,7 @@ fn a_denial_by_policy_names_its_rule() {
         (Code::PolicyDenied, Some("Rule `p/closed` says so."))
     );
     // A role without an endpoint stays without it, whatever rules say.
-    let auditor = Permits { role: Some("auditor".into()), ..Permits::default() };
+    let auditor = Permits { roles: ["auditor".into()].into(), ..Permits::default() };
     world.mint("acme", auditor, Vec::new());
     rules_for(&mut world, "acme", vec![rule("p/nothing", Outcome::Restrict { to: [name("gpt")].into() })]);
     let deny = denied(Ask::chat(world.credentials.last().unwrap(), BODY).whole(&world));

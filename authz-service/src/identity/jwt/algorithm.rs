@@ -21,7 +21,7 @@ pub(super) enum Alg {
 
 /// A verification key, pinned to its one algorithm.
 #[derive(Debug)]
-pub(super) enum PublicKey {
+pub(in crate::identity) enum PublicKey {
     Rs256(ParsedPublicKey),
     Ps256(ParsedPublicKey),
     Es256(ParsedPublicKey),
@@ -44,6 +44,13 @@ impl Alg {
 }
 
 impl PublicKey {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Rs256(key) | Self::Ps256(key) | Self::Es256(key) | Self::Es384(key) => key.as_ref(),
+            Self::EdDsa(key) => key.as_bytes(),
+        }
+    }
+
     pub(super) const fn alg(&self) -> Alg {
         match self {
             Self::Rs256(_) => Alg::Rs256,
@@ -66,6 +73,12 @@ impl PublicKey {
                 .filter(|name| *name == token.algorithm())
                 .any(|name| Strict25519(name).validator::<Empty>(key).validate(token).is_ok()),
         }
+    }
+}
+
+impl PartialEq for PublicKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.alg() == other.alg() && self.bytes() == other.bytes()
     }
 }
 

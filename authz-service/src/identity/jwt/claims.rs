@@ -4,8 +4,8 @@ use serde_json::{Map, Value};
 
 use super::LEEWAY;
 use crate::authorization::Login;
-use crate::identity::{CredentialError, KEY_PRINCIPAL, strict};
-use crate::registry::Issuer;
+use crate::identity::{CredentialError, KEY_PRINCIPAL, certificate, strict};
+use crate::registry::{EndpointKind, Issuer, Permits};
 
 /// The greatest instant: what every JSON reader holds exactly (RFC 8259 §6).
 const MAX_TIME: u64 = (1 << 53) - 1;
@@ -25,6 +25,8 @@ pub(super) struct Accepted {
     pub(super) expires_at: u64,
     /// `acr`, `amr`, `auth_time`
     pub(super) login: Login,
+    /// `cnf` names the certificate of the connection.
+    pub(super) bound: bool,
 }
 
 impl Claims {
@@ -45,19 +47,16 @@ impl Claims {
     }
 
     /// Checks all that does not name the tenant.
-    pub(super) fn accept(&self, issuer: &Issuer, now: u64) -> Result<Accepted, CredentialError> {
+    pub(super) fn accept(&self, issuer: &Issuer, certificate: &str, now: u64) -> Result<Accepted, CredentialError> {
         let expires_at = self.time("exp")?.ok_or(CredentialError::invalid("jwt: no expiry"))?;
         self.check_time(expires_at, issuer, now)?;
         self.check_audience(issuer)?;
-        if self.0.contains_key("cnf") {
-            // Bound to a key of its holder (RFC 7800): taken as a plain bearer token it would lose that protection.
-            return Err(CredentialError::invalid("jwt: bound to a key that was not shown"));
-        }
+        let bound = self.check_holder(certificate)?;
         let subject = self.name("sub")?.ok_or(CredentialError::invalid("jwt: no subject"))?;
         if subject.starts_with(KEY_PRINCIPAL) {
             return Err(CredentialError::invalid("jwt: subject poses as an api key"));
         }
-        Ok(Accepted { subject, token_id: self.name("jti")?, expires_at, login: self.login(now)? })
+        Ok(Accepted { subject, token_id: self.name("jti")?, expires_at, bound, login: self.login(now)? })
     }
 
     /// How the holder logged in (RFC 9470 §6). A single method may stand without a list, as some issuers write it.
@@ -80,6 +79,31 @@ impl Claims {
             return Err(odd);
         }
         Ok(Login { class, methods, at: at.and_then(|at| i64::try_from(at).ok()) })
+    }
+
+    /// What the token's scopes permit at an endpoint: what the roles of any of them do. An issuer without scopes: its role.
+    pub(super) fn permits(&self, issuer: &Issuer, endpoint: EndpointKind) -> Result<Permits, CredentialError> {
+        let Some(scopes) = &issuer.scopes else { return Ok(issuer.permits.clone()) };
+        let malformed = CredentialError::invalid("jwt: scopes that are no list of names");
+        let named: Vec<&str> = match self.0.get(&scopes.claim) {
+            None => Vec::new(),
+            Some(Value::String(names)) => names.split(' ').filter(|name| !name.is_empty()).collect(),
+            Some(Value::Array(names)) => names.iter().map(Value::as_str).collect::<Option<_>>().ok_or(malformed)?,
+            Some(_) => return Err(malformed),
+        };
+        let roles = named.into_iter().filter_map(|name| scopes.permits.get(name));
+        Ok(Permits::any_at(roles, endpoint))
+    }
+
+    /// Whether the token is bound to its holder (RFC 7800), who must have shown that key: a certificate by its SHA-256
+    /// (RFC 8705 §3.1). Bound in another way it would lose that protection if it were taken as a plain bearer token.
+    fn check_holder(&self, certificate: &str) -> Result<bool, CredentialError> {
+        let refused = CredentialError::invalid("jwt: bound to a key that was not shown");
+        let Some(confirmation) = self.0.get("cnf") else { return Ok(false) };
+        let members = confirmation.as_object().filter(|members| members.len() == 1).ok_or(refused)?;
+        let named = members.get("x5t#S256").and_then(Value::as_str).ok_or(refused)?;
+        let shown = certificate::thumbprint(certificate).ok_or(refused)?;
+        if named == shown { Ok(true) } else { Err(refused) }
     }
 
     fn check_time(&self, expires_at: u64, issuer: &Issuer, now: u64) -> Result<(), CredentialError> {

@@ -13,8 +13,8 @@ use ed25519_dalek::VerifyingKey;
 use serde_json::{Map, Value};
 
 pub use self::error::{JwksError, KeyProblem};
-use super::algorithm::PublicKey;
 use super::header::is_kid;
+use crate::identity::jwt::algorithm::PublicKey;
 use crate::identity::strict;
 
 /// The largest document, in bytes.
@@ -27,6 +27,7 @@ const PRIVATE: &[&str] = &["d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"];
 /// Verification keys of one issuer, each pinned to one algorithm; never empty.
 pub struct KeySet(Vec<NamedKey>);
 
+#[derive(PartialEq)]
 struct NamedKey {
     kid: Option<String>,
     key: PublicKey,
@@ -70,12 +71,17 @@ impl KeySet {
     }
 
     /// The key of that exact name; without a name, the only key.
-    pub(super) fn find(&self, kid: Option<&str>) -> Option<&PublicKey> {
+    pub(in crate::identity) fn find(&self, kid: Option<&str>) -> Option<&PublicKey> {
         match (kid, self.0.as_slice()) {
             (Some(_), keys) => keys.iter().find(|key| key.kid.as_deref() == kid).map(|key| &key.key),
             (None, [only]) => Some(&only.key),
             (None, _) => None,
         }
+    }
+
+    /// Whether another set has each of these keys, under the same name.
+    pub(in crate::identity) fn is_within(&self, other: &Self) -> bool {
+        self.0.iter().all(|key| other.0.contains(key))
     }
 }
 

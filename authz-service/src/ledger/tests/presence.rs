@@ -62,14 +62,36 @@ fn a_report_that_was_made_early_and_heard_late_says_nothing() {
 }
 
 #[test]
-fn a_silent_worker_is_forgotten() {
+fn what_may_have_been_under_way_at_a_worker_that_died_is_not_undone() {
     let bench = Bench::new(vec![daily(100)]);
     bench.ledger.sync(PROXY, B, NOON, &[]);
     bench.reserve(after(1), 1, cost(50)).unwrap();
-    for n in 1..10 {
-        assert_eq!(bench.ledger.sync(PROXY, A, after(n * 1000), &[]).undone, []);
+    for n in 1..60 {
+        assert_eq!(bench.ledger.sync(PROXY, A, after(n * 1000), &[]).undone, [], "{n}");
     }
-    assert_eq!(bench.ledger.sync(PROXY, A, after(10_000), &[]).undone, [id(1)]);
+    assert_eq!(bench.left(after(60_000)), [50]);
+    assert_eq!(bench.ledger.expire(after(HOUR_MS + 1)).len(), 1, "spent");
+    assert!(bench.ledger.lock().due.len() == 1, "a late settlement would correct it");
+}
+
+#[test]
+fn a_silent_worker_is_waited_for_no_longer() {
+    let bench = Bench::new(vec![daily(100)]);
+    for worker in [A, B] {
+        bench.ledger.sync(PROXY, worker, NOON, &[]);
+    }
+    bench.reserve(after(1), 1, cost(20)).unwrap();
+    for n in [4000, 4500] {
+        assert_eq!(bench.ledger.sync(PROXY, B, after(n), &[]).undone, []);
+    }
+    for n in [5000, 19_000] {
+        assert_eq!(bench.ledger.sync(PROXY, A, after(n), &[]).undone, if n == 5000 { vec![] } else { vec![id(1)] });
+    }
+    // forgotten: B
+    assert_eq!(bench.ledger.sync(PROXY, A, after(19_600), &[]).undone, []);
+    bench.reserve(after(20_000), 2, cost(30)).unwrap();
+    let undone: Vec<_> = [24_000, 24_500].map(|at| bench.ledger.sync(PROXY, A, after(at), &[]).undone).concat();
+    assert_eq!(undone, [id(2)]);
 }
 
 #[test]

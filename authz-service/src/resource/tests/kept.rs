@@ -7,7 +7,9 @@ use gateway_core::chat::OutputLimitField;
 use gateway_core::name::{ModelName, TenantName};
 
 use super::*;
-use crate::registry::{Audit, CredentialHeader, EndpointKind, Refill, Reserve, Scope, TenantState, Window};
+use crate::registry::{
+    Audit, CredentialHeader, Discovery, EndpointKind, IssuerKeys, Refill, Reserve, Scope, TenantState, Window,
+};
 
 #[test]
 fn a_whole_set_compiles() {
@@ -181,4 +183,22 @@ fn a_new_key_is_written_once_and_reads_back() {
     for bad in ["", "../x", "a/b", ".a", "A", "-a", "a\n"] {
         assert!(matches!(write_new(dir.path(), bad, "x"), Err(NewKeyError::Id(_))), "{bad:?}");
     }
+}
+
+#[test]
+fn an_issuer_that_publishes_its_keys_is_compiled_with_its_defaults() {
+    let dir = Dir::whole();
+    dir.edit(
+        "tenants.yaml",
+        "jwksFile: keys/acme.json",
+        "discovery: {privateAddresses: [10.0.0.0/8]}\n      scopes: [{scope: read, role: readers}]",
+    );
+    let Loaded { registry, .. } = load(dir.path()).unwrap();
+    let issuer = &registry.issuers["https://id.acme.example"][0];
+    let IssuerKeys::Published(discovery) = &issuer.keys else { panic!("{issuer:?}") };
+    let private_addresses = vec!["10.0.0.0/8".parse().unwrap()];
+    assert_eq!(*discovery, Discovery { private_addresses, ..Discovery::default() });
+    let scopes = issuer.scopes.as_ref().unwrap();
+    assert_eq!((scopes.claim.as_str(), scopes.permits.len()), ("scope", 1));
+    assert_eq!(scopes.permits["read"].models, Some(BTreeSet::from([ModelName::parse("gpt").unwrap()])));
 }

@@ -2,6 +2,7 @@
 //! grant. Profile `portable` goes through a real Envoy (`tests/walk`).
 
 use std::fs;
+use std::num::NonZeroU32;
 use std::os::unix::fs::PermissionsExt as _;
 
 use envoy_types::pb::envoy::config::core::v3::{HeaderMap, HeaderValue};
@@ -69,14 +70,17 @@ impl House {
         let kek_file = directory.path().join("kek");
         fs::write(&kek_file, [7; 32]).unwrap();
         fs::set_permissions(&kek_file, fs::Permissions::from_mode(0o600)).unwrap();
-        let socket = |name: &str| format!("unix:{}", directory.path().join(name).display()).parse().unwrap();
+        let socket = |name: &str| format!("unix:{}", directory.path().join(name).display());
         let service = Service::start(&ServeOptions {
             policies,
             state: directory.path().join("state.db"),
             kek_file,
-            proxies: socket("proxies"),
-            admin: socket("admin"),
+            proxies: socket("proxies").parse().unwrap(),
+            proxies_tls: None,
+            listed: Vec::new(),
+            admin: socket("admin").parse().unwrap(),
             http: "127.0.0.1:0".parse().unwrap(),
+            failed_logins_per_minute: NonZeroU32::MAX,
         })
         .unwrap();
         let admin = Administration::new(Arc::clone(&service));

@@ -43,8 +43,11 @@ impl<'a> Report<'a> {
         let Ok(worker) = <[u8; 16]>::try_from(message.worker.as_ref()) else {
             return Err(Status::invalid_argument("a worker's id has 16 bytes"));
         };
-        let counts = [message.settlements.len(), message.refusals.len(), message.closed.len()];
-        if counts.into_iter().any(|count| count > MOST) || message.held.len() > MOST_HELD {
+        let counts = [message.settlements.len(), message.refusals.len()];
+        if counts.into_iter().any(|count| count > MOST)
+            || message.closed.len() > wire::MAX_NEEDS
+            || message.held.len() > MOST_HELD
+        {
             return Err(Status::invalid_argument("the report is too long"));
         }
         Ok(Self { message, holder: Holder { proxy: message.proxy.clone(), worker } })
@@ -161,7 +164,7 @@ fn refusals(service: &Service, report: &Report<'_>, now: Now) -> Option<Command>
             at_ms: now.unix_ms.saturating_sub(refusal.age_ms),
             request_id: refusal.request_id.clone(),
             status: u16::try_from(refusal.status).unwrap_or(0),
-            details: refusal.details.clone(),
+            details: if refusal.detail.is_empty() { refusal.details.clone() } else { refusal.detail.clone() },
             code: if refusal.denial.is_empty() { code(refusal.status).to_owned() } else { refusal.denial.clone() },
             under: leased::under(service, &holder.proxy, refusal).map(Box::new),
         })

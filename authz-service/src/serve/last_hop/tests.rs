@@ -90,7 +90,8 @@ fn whatever_is_missing_or_odd_gets_nothing() {
 fn the_tenant_is_held_against_what_is_in_force_now() {
     let grant = handle();
     let mut world = World::new();
-    Arc::get_mut(world.registry.tenants.get_mut("acme").unwrap()).unwrap().state = TenantState::Isolated;
+    Arc::get_mut(world.registry.tenants.get_mut("acme").unwrap()).unwrap().state =
+        crate::registry::TenantState::Isolated;
     assert_eq!(code(&world, &ask(&grant)), Some(Code::TenantSuspended));
     let mut world = World::new();
     Arc::get_mut(world.registry.tenants.get_mut("acme").unwrap()).unwrap().regions.remove("us");

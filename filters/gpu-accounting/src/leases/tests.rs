@@ -169,8 +169,8 @@ fn a_failed_call_refuses_those_it_asked_for_and_closes_its_ids() {
     assert_eq!(ends(&mut pool, T0 + 1), [(1, 0, 0)]);
     assert_eq!(pool.answered(vec![lent(&ask, 1, cost(10, 1))], T0 + 2), [], "late");
     assert_eq!(asked(&mut pool, T0 + 2, &mut random).needs.len(), 1);
-    assert_eq!(pool.overdue(T0 + 999), [] as [u32; 0]);
-    assert_eq!(pool.overdue(T0 + 1_000), [2]);
+    assert_eq!(pool.overdue(1_000, T0 + 999), [] as [u32; 0]);
+    assert_eq!(pool.overdue(1_000, T0 + 1_000), [2]);
 }
 
 #[test]
@@ -232,7 +232,7 @@ fn a_clock_set_back_ends_leases_and_waiting() {
     assert_eq!(take(&mut pool, 3, 100, T0 + 10), Taken::Waits);
     assert_eq!(take(&mut pool, 4, 1, T0 - 1_001), Taken::Waits);
     assert_eq!(ends(&mut pool, T0 - 1_001), [(1, 2, 2)]);
-    assert_eq!(pool.overdue(T0 - 1_001), [3]);
+    assert_eq!(pool.overdue(1_000, T0 - 1_001), [3]);
 }
 
 #[test]
@@ -299,7 +299,7 @@ fn who_comes_and_goes_leaves_nothing_and_too_many_are_refused() {
     }
     assert_eq!(take(&mut pool, 99_999, 1, T0), Taken::Full);
     assert_eq!(asked(&mut pool, T0, &mut ids()).needs.len(), MAX_NEEDS);
-    assert_eq!(pool.overdue(T0 + LONGEST_WAIT_MS).len(), MAX_WAITERS);
+    assert_eq!(pool.overdue(LONGEST_WAIT_MS, T0 + LONGEST_WAIT_MS).len(), MAX_WAITERS);
     let _ = pool.failed(T0);
     assert_eq!(pool.closed(T0 + FORGET_AFTER_MS).len(), 1);
     assert!(pool.sets.is_empty());

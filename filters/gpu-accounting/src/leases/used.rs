@@ -1,26 +1,17 @@
 //! How many tokens a leased request used, as the service will count them (`gateway_core::price::charge`): of all amounts the
 //! only one that no price is needed for.
 
-use gateway_core::gate::{Outcome, Settlement};
+use gateway_core::gate::Settlement;
+use gateway_core::price::Basis;
 
 /// Input and output tokens that the settlement is charged for.
 pub(super) fn tokens(settlement: &Settlement) -> u64 {
-    let outcome = settlement.outcome();
-    if outcome == Outcome::NotSent {
-        return 0;
-    }
-    // as there: no prompt has zero tokens
-    if let Some(usage) = settlement.usage.filter(|usage| usage.input > 0 || usage.output > 0) {
-        return usage.input.saturating_add(usage.output);
-    }
-    let (reserved, estimate) = settlement
-        .leased
-        .as_ref()
-        .map_or((0, 0), |leased| (leased.reserved.unwrap_or_default().tokens, leased.input_estimate));
-    match outcome {
-        Outcome::Refused => 0,
-        Outcome::Answered | Outcome::HungUp if settlement.output_seen == 0 => reserved,
-        _ => estimate.saturating_add(settlement.output_seen),
+    let leased = settlement.leased.as_ref();
+    match Basis::of(settlement) {
+        Basis::NotSent | Basis::Refused => 0,
+        Basis::Told(usage) => usage.input.saturating_add(usage.output),
+        Basis::Reservation => leased.and_then(|leased| leased.reserved).map_or(0, |reserved| reserved.tokens),
+        Basis::Seen(output) => leased.map_or(0, |leased| leased.input_estimate).saturating_add(output),
     }
 }
 

@@ -3,7 +3,7 @@
 use gateway_core::denial::Denial;
 use gateway_core::wire;
 use gpu_accounting::{Accounting, Passed, ResponseStep};
-use header_hardening::{AnswerFacts, HeaderEdit};
+use header_hardening::AnswerFacts;
 use proxy_wasm::types::Action;
 
 use super::{Flow, Stream};
@@ -13,6 +13,9 @@ impl Stream {
     /// `on_http_response_headers`
     pub(super) fn answer_head(&mut self, end: bool) -> Action {
         let Some(flow) = self.flow() else { return Action::Continue };
+        if flow.refused.is_some() && flow.accounting.is_none() {
+            return Action::Continue; // our own refusal of a request that was never admitted
+        }
         match flow.answer_arrives() {
             Ok(()) => {
                 if end {
@@ -51,7 +54,7 @@ impl Stream {
 
 impl Flow {
     fn answer_arrives(&mut self) -> Result<(), Denial> {
-        let headers = host::response_headers();
+        let mut headers = host::response_headers();
         let values = |wanted: &str| -> Vec<&[u8]> {
             headers.iter().filter(|(name, _)| name == wanted).map(|(_, value)| value.as_slice()).collect()
         };
@@ -64,19 +67,14 @@ impl Flow {
         match self.accounting.as_mut().map(read) {
             Some(ResponseStep::Deny(denial)) => return Err(denial),
             Some(ResponseStep::Continue { remove_content_length: true }) => {
-                host::remove_response_header("content-length");
+                headers.retain(|(name, _)| name != "content-length");
             }
             Some(ResponseStep::Continue { remove_content_length: false }) | None => {}
         }
         let names: Vec<&str> = headers.iter().map(|(name, _)| name.as_str()).collect();
-        let facts =
-            AnswerFacts { tenant: &self.tenant, request_id: &self.request_id, headers: &self.answer_headers };
-        for edit in header_hardening::response_plan(&facts, &names) {
-            match edit {
-                HeaderEdit::Set(name, value) => host::set_response_header(&name, &value),
-                HeaderEdit::Remove(name) => host::remove_response_header(&name),
-            }
-        }
+        let facts = AnswerFacts { tenant: &self.tenant, request_id: &self.request_id, headers: &self.answer_headers };
+        let plan = header_hardening::response_plan(&facts, &names);
+        host::replace_response_headers(header_hardening::applied(&plan, &headers));
         Ok(())
     }
 

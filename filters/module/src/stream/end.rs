@@ -5,6 +5,7 @@ use gateway_core::gate::{Outcome, Refusal, Settlement};
 use gateway_core::wire;
 use gpu_accounting::StreamEnd;
 use prost::Message as _;
+use prost::bytes::Bytes;
 
 use super::inline::{Inline, Stage, front_part};
 use super::portable::Portable;
@@ -37,7 +38,7 @@ impl Portable {
     fn end(self, shared: &Shared) {
         let grant = &self.held.grant;
         let denial = self.flow.refused.as_ref().map(|denial| denial.code.row().code);
-        let end = stream_end(denial, self.held.signed.to_vec());
+        let end = stream_end(denial, self.held.signed.clone());
         if let Some(accounting) = self.flow.accounting {
             shared.outbox.borrow_mut().settle(&grant.id, accounting.settle(&end));
         }
@@ -49,27 +50,27 @@ impl Portable {
 
 impl Inline {
     fn end(mut self, shared: &Shared, id: u32) {
-        shared.arriving.set(shared.arriving.get().saturating_sub(1));
+        shared.under_way.set(shared.under_way.get().saturating_sub(1));
+        self.stop_waiting();
         let flow = std::mem::take(self.flow());
         let (code, detail) = match &flow.refused {
             Some(denial) => (Some(denial.code.row().code), denial.detail.clone().unwrap_or_default()),
             None => (None, String::new()),
         };
         let handle = self.grant.held.signed.clone();
+        if shared.waiting.borrow_mut().remove(&id).is_some() {
+            shared.pool.borrow_mut().leave(id);
+        }
         match (self.stage, flow.accounting) {
             (Stage::Sent(ticket), Some(accounting)) => {
-                let settlement = accounting.settle(&stream_end(code, handle.to_vec()));
+                let settlement = accounting.settle(&stream_end(code, handle));
                 shared.pool.borrow_mut().ended(&ticket, &settlement);
                 shared.outbox.borrow_mut().settle_leased(settlement);
                 if ticket.settle_at_once() {
                     at_once(shared);
                 }
             }
-            (stage, _) => {
-                if matches!(stage, Stage::Waiting(..)) {
-                    shared.waiting.borrow_mut().remove(&id);
-                    shared.pool.borrow_mut().leave(id);
-                }
+            _ => {
                 let refusal = Refusal {
                     request_id: flow.request_id,
                     status: host::response_code().unwrap_or(0),
@@ -114,7 +115,9 @@ fn report(shared: &Shared, refusal: Option<Refusal>) {
         granted if (refusal.is_some() || in_the_chain()) && host::ext_authz(wire::DENIAL).is_none() => {
             let refusal = refusal.unwrap_or_else(|| Refusal {
                 // the service's own denial that it could not record: its code is known all the same
-                denial: host::ext_authz(wire::LOG_CODE).and_then(|code| String::from_utf8(code).ok()).unwrap_or_default(),
+                denial: host::ext_authz(wire::LOG_CODE)
+                    .and_then(|code| String::from_utf8(code).ok())
+                    .unwrap_or_default(),
                 ..Refusal::default()
             });
             let grant = granted.map(|(_, grant)| grant.handle).unwrap_or_default();
@@ -130,7 +133,7 @@ fn in_the_chain() -> bool {
     host::ext_authz(wire::DECISION).is_some()
 }
 
-fn stream_end(denial: Option<&'static str>, signed: Vec<u8>) -> StreamEnd {
+fn stream_end(denial: Option<&'static str>, signed: Bytes) -> StreamEnd {
     StreamEnd {
         code_details: host::code_details(),
         response_flags: host::response_flags(),

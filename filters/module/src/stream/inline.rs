@@ -3,19 +3,19 @@
 //! Held from its headers on: the body is complete before anything is decided on it, rewritten before anybody is asked, and
 //! then the request either goes on at once or waits for a lease, with every callback pausing.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use gateway_core::admission::{self, Admitted, Catalog as _, Terms};
 use gateway_core::denial::{Code, Denial};
-use gateway_core::gate::{Dialect, Key};
-use gateway_core::limits;
+use gateway_core::gate::{Dialect, Key, LimitState};
+use gateway_core::{limits, wire};
 use gpu_accounting::Checked;
 use gpu_accounting::leases::{Taken, Ticket, Wanted};
 use header_hardening::InlineTarget;
 use proxy_wasm::types::Action;
 
-use super::{Flow, Phase, Portable, admitted, apply};
+use super::{Flow, Phase, Portable, admitted};
 use crate::config::Config;
 use crate::host;
 use crate::shared::{FrontPart, Granted, Shared, Wait, WaitEnd};
@@ -24,7 +24,6 @@ use crate::shared::{FrontPart, Granted, Shared, Wait, WaitEnd};
 pub(super) struct Inline {
     flow: Flow,
     pub(super) grant: Rc<Granted>,
-    pub(super) body_size: usize,
     /// Canonical model, once it is known.
     pub(super) model: String,
     pub(super) stage: Stage,
@@ -59,16 +58,15 @@ pub(super) fn begin(id: u32, config: &Config, shared: &Shared) -> Result<Phase, 
     let (grant, request_id) = match front_part(shared) {
         Some(FrontPart::Held(grant, request_id)) => {
             let path = host::request_header(host::Read::Path).unwrap_or_default();
-            if path != grant.held.grant.path.as_bytes() {
-                let detail = "The path is not the one that was decided upon: does a filter change it on the way?";
-                return Err(Denial::new(Code::NotAdmitted).detail(detail));
-            }
+            grant.held.decided_upon_path(&path)?;
             (grant, request_id)
         }
         Some(FrontPart::Asked(key, request_id)) => {
             let held = admitted(config)?;
             if held.grant.terms.is_none() {
-                host::leaves_with_own_key(false); // a data endpoint: the service answers, there is no provider
+                // a data endpoint: the service answers it, and no provider's key is needed
+                host::set_request_header(wire::ROUTE, &config.service);
+                host::leaves_with_own_key(false);
                 return Ok(Phase::Portable(Box::new(Portable::begin(held, shared)?)));
             }
             let compile = |terms: Option<_>| {
@@ -81,21 +79,16 @@ pub(super) fn begin(id: u32, config: &Config, shared: &Shared) -> Result<Phase, 
             (grant, request_id)
         }
         Some(FrontPart::Refused(_)) | None => {
-            let detail = "The root `tenant-context` has not seen this request: is it ahead of ext_authz, with this vm_id?";
+            let detail =
+                "The root `tenant-context` has not seen this request: is it ahead of ext_authz, with this vm_id?";
             return Err(Denial::new(Code::NotAdmitted).detail(detail));
         }
     };
-    let flow = Flow {
-        tenant: grant.held.grant.tenant.clone(),
-        request_id,
-        answer_headers: Vec::new(),
-        accounting: None,
-        refused: None,
-    };
-    shared.arriving.set(shared.arriving.get().saturating_add(1));
+    let flow = Flow { tenant: grant.held.grant.tenant.clone(), request_id, ..Flow::default() };
+    shared.under_way.set(shared.under_way.get().saturating_add(1));
     shared.listen(now_ms);
     let stage = Stage::Body;
-    Ok(Phase::Inline(Box::new(Inline { flow, grant, body_size: 0, model: String::new(), stage, arrived_ms: now_ms, id })))
+    Ok(Phase::Inline(Box::new(Inline { flow, grant, model: String::new(), stage, arrived_ms: now_ms, id })))
 }
 
 /// What the front left for this stream; taken, so that nobody finds it twice.
@@ -115,10 +108,10 @@ impl Inline {
     /// More of the body, its end, or both.
     pub(super) fn body(&mut self, size: usize, end: bool, shared: &Shared) -> Result<Action, Denial> {
         self.waited();
-        self.body_size = size;
         match &self.stage {
             Stage::Sent(_) => Ok(Action::Continue),
             Stage::Waiting(..) | Stage::Over => Ok(Action::Pause),
+            Stage::Body if self.flow.refused.is_some() => Ok(Action::Pause),
             Stage::Body => {
                 admission::check_size(self.grant.terms.caps().body_bytes, size as u64)?;
                 if end { self.admit(shared) } else { Ok(Action::Pause) }
@@ -162,11 +155,15 @@ impl Inline {
         match taken {
             Taken::Admitted(ticket) => {
                 let limits = shared.pool.borrow().limits_now(&ticket, now_ms);
-                self.send(ticket, ready, &limits);
+                self.send(ticket, ready, &limits, true);
                 Ok(Action::Continue)
             }
             Taken::Waits => {
-                let wait = Rc::new(Wait { request_id: self.flow.request_id.clone(), end: RefCell::default() });
+                let wait = Rc::new(Wait {
+                    request_id: self.flow.request_id.clone(),
+                    end: RefCell::default(),
+                    acted: Cell::new(false),
+                });
                 shared.waiting.borrow_mut().insert(self.id, Rc::clone(&wait));
                 self.stage = Stage::Waiting(wait, Box::new(ready));
                 shared.wake();
@@ -179,7 +176,7 @@ impl Inline {
     fn set_headers(&self, admitted: &Admitted<'_>, length: Option<u64>) {
         let own = admitted.target.key == Key::Own;
         host::leaves_with_own_key(own);
-        apply(header_hardening::inline_plan(&InlineTarget {
+        host::edit_request_headers(header_hardening::inline_plan(&InlineTarget {
             tenant: &self.flow.tenant,
             cluster: admitted.target.cluster,
             upstream_path: admitted.target.upstream_path,
@@ -188,27 +185,36 @@ impl Inline {
         }));
     }
 
-    /// Goes on: from here on it counts as sent.
-    fn send(&mut self, ticket: Ticket, ready: Ready, limits: &[gateway_core::gate::LimitState]) {
+    /// Is admitted; once it went on it counts as sent.
+    fn send(&mut self, ticket: Ticket, ready: Ready, limits: &[LimitState], went_on: bool) {
         let leased = ticket.leased(&self.flow.request_id, &self.model, ready.input_estimate);
         let mut accounting = ready.checked.admitted(leased);
-        accounting.sent();
+        if went_on {
+            accounting.sent();
+        }
         self.flow.accounting = Some(accounting);
         self.flow.answer_headers = limits::answer_headers(&self.model, &ready.region, limits);
         self.stage = Stage::Sent(ticket);
     }
 
-    /// Whether waiting has ended meanwhile.
-    pub(super) fn waited(&mut self) {
-        let end = match &self.stage {
-            Stage::Waiting(wait, _) => wait.end.take(),
-            Stage::Body | Stage::Sent(_) | Stage::Over => None,
+    /// Whether waiting has ended meanwhile, and the stream was let go or answered for it.
+    fn waited(&mut self) {
+        if matches!(&self.stage, Stage::Waiting(wait, _) if wait.acted.get()) {
+            self.stop_waiting();
+        }
+    }
+
+    /// Takes what waiting has brought, if it has: also what the stream did not live to be told.
+    pub(super) fn stop_waiting(&mut self) {
+        let (end, went_on) = match &self.stage {
+            Stage::Waiting(wait, _) => (wait.end.take(), wait.acted.get()),
+            Stage::Body | Stage::Sent(_) | Stage::Over => return,
         };
         let Some(end) = end else { return };
         let Stage::Waiting(_, ready) = std::mem::replace(&mut self.stage, Stage::Over) else { return };
         match end {
-            WaitEnd::Admitted(ticket, limits) => self.send(ticket, *ready, &limits),
-            WaitEnd::Refused(denial) => self.flow.refused = Some(denial),
+            WaitEnd::Admitted(ticket, limits) => self.send(ticket, *ready, &limits, went_on),
+            WaitEnd::Refused(denial, _) => self.flow.refused = Some(denial),
         }
     }
 }

@@ -6,7 +6,7 @@ use gpu_accounting::Accounting;
 use proxy_wasm::types::Action;
 use tenant_context::Held;
 
-use super::{Flow, apply};
+use super::Flow;
 use crate::host;
 use crate::shared::Shared;
 
@@ -14,7 +14,6 @@ use crate::shared::Shared;
 pub(super) struct Portable {
     pub(super) flow: Flow,
     pub(super) held: Held,
-    pub(super) body_size: usize,
     body_gone: bool,
 }
 
@@ -23,7 +22,7 @@ impl Portable {
     pub(super) fn begin(held: Held, shared: &Shared) -> Result<Self, Denial> {
         let mut accounting = Accounting::new(&held.grant, held.received_ms);
         let text = if held.grant.data_endpoint { held.text()? } else { String::new() };
-        apply(header_hardening::request_plan(&held.grant, &text, host::REQUEST_REMOVALS));
+        host::edit_request_headers(header_hardening::request_plan(&held.grant, &text, host::REQUEST_REMOVALS));
         if let Some(length) = accounting.request_length() {
             host::set_request_header("content-length", &length.bytes().to_string());
         }
@@ -34,14 +33,13 @@ impl Portable {
             request_id: held.grant.request_id.clone(),
             answer_headers: held.grant.answer_headers.clone(),
             accounting: Some(accounting),
-            refused: None,
+            ..Flow::default()
         };
-        Ok(Self { flow, held, body_size: 0, body_gone: false })
+        Ok(Self { flow, held, body_gone: false })
     }
 
     /// More of the body, its end, or both; at its end it is the one that was checked, edited.
     pub(super) fn body(&mut self, size: usize, end: bool) -> Result<Action, Denial> {
-        self.body_size = size;
         if self.flow.refused.is_some() {
             return Ok(Action::Pause);
         }

@@ -160,7 +160,9 @@ fn told(sent_ms: u64, epoch: u64, revocations: Vec<Revocation>) -> Revocations {
 fn a_slow_body_does_not_outlive_its_credential() {
     let grant = Grant { lifetime_ms: 65_000, epoch: 5, ..grant() };
     let held = Held { signed: Bytes::new(), grant, received_ms: 10_000 };
-    let code = |known: &mut Revocations, now_ms: u64| held.still_good(known, now_ms - QUICK_MS - 1, now_ms).err().map(|denial| denial.code);
+    let code = |known: &mut Revocations, now_ms: u64| {
+        held.still_good(known, now_ms - QUICK_MS - 1, now_ms).err().map(|denial| denial.code)
+    };
     let revoked = |epoch| vec![Revocation { epoch, tenant: "acme".into(), key_id: String::new() }];
     assert_eq!(code(&mut Revocations::default(), 12_000), None, "the service has said so two seconds ago");
     assert_eq!(code(&mut Revocations::default(), 12_001), Some(Code::ServiceUnavailable));

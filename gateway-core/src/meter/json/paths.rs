@@ -39,11 +39,11 @@ impl Paths {
         (self.set, self.key_bytes) = (set, 0);
     }
 
-    /// One byte of the key that is step number `step`.
-    pub(super) fn key_byte(&mut self, step: usize, byte: u8) {
-        let at = self.key_bytes;
-        self.set = self.keep(|field| key(field, step).is_some_and(|key| key.get(at) == Some(&byte)));
-        self.key_bytes = at.saturating_add(1);
+    /// The next bytes of the key that is step number `step`.
+    pub(super) fn key_bytes(&mut self, step: usize, bytes: &[u8]) {
+        let rest = |key: &'static [u8]| key.get(self.key_bytes..);
+        self.set = self.keep(|field| key(field, step).and_then(rest).is_some_and(|rest| rest.starts_with(bytes)));
+        self.key_bytes = self.key_bytes.saturating_add(bytes.len());
     }
 
     /// The end of that key.

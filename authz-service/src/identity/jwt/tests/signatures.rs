@@ -37,7 +37,7 @@ fn ecdsa_numbers_are_in_range_and_of_fixed_length() {
         let message = token.rsplit_once('.').unwrap().0;
         Kind::Es256.sign(message.as_bytes())
     };
-    assert!(verify(&with_signature(&token, &genuine), &world.issuers, NOW).is_ok());
+    assert!(verify(&with_signature(&token, &genuine), &world.held(), NOW).is_ok());
     let (r, s) = genuine.split_at(32);
     let der = [&[0x30, 0x46, 0x02, 0x21, 0][..], r, &[0x02, 0x21, 0], s].concat();
     let swapped = [s, r].concat();
@@ -60,7 +60,7 @@ fn ed25519_is_strict() {
     let world = World::new();
     let token = world.token(Kind::EdDsa, json!({}));
     let genuine = Kind::EdDsa.sign(token.rsplit_once('.').unwrap().0.as_bytes());
-    assert!(verify(&with_signature(&token, &genuine), &world.issuers, NOW).is_ok());
+    assert!(verify(&with_signature(&token, &genuine), &world.held(), NOW).is_ok());
     // S + L, L = 2^252 + 27742317777372353535851937790883648493, little-endian
     let order: [u8; 32] = [
         0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0, 0, 0, 0,
@@ -103,7 +103,7 @@ fn the_high_s_twin_is_the_same_token() {
     let twin = format!("{signed}.{}", encode(&signature));
     assert_ne!(twin, token);
     let ids = [token, twin].map(|token| {
-        let identity = verify(&token, &world.issuers, NOW).unwrap();
+        let identity = verify(&token, &world.held(), NOW).unwrap();
         (identity.issuer.url.clone(), identity.token_id)
     });
     assert_eq!(ids[0], ids[1]);

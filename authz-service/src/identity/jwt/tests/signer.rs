@@ -17,8 +17,9 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use gateway_core::name::TenantName;
 use serde_json::{Value, json};
 
-use crate::identity::jwt::KeySet;
-use crate::registry::{Issuer, Permits};
+use crate::identity::discovery::KeyRing;
+use crate::identity::jwt::{KeySet, Trust};
+use crate::registry::{EndpointKind, Issuer, IssuerKeys, Permits};
 
 pub(in crate::identity::jwt) const NOW: u64 = 1_800_000_000;
 /// Order of P-256.
@@ -113,6 +114,12 @@ impl World {
             vec![Arc::new(issuer("https://id.globex.test", "globex", Some("tenant"), only))],
         );
         world
+    }
+
+    /// What tokens are held against: no certificate, no published keys.
+    pub(in crate::identity::jwt) fn held(&self) -> Trust<'_> {
+        static OFFLINE: LazyLock<KeyRing> = LazyLock::new(KeyRing::offline);
+        Trust { issuers: &self.issuers, published: &OFFLINE, certificate: "", endpoint: EndpointKind::Chat }
     }
 
     pub(in crate::identity::jwt) fn trust(&mut self, url: &str, tenants: &[&str], claim: Option<&str>) {
@@ -224,7 +231,8 @@ fn issuer(url: &str, tenant: &str, claim: Option<&str>, keys: KeySet) -> Issuer 
         audiences: BTreeSet::from(["gateway".into(), "gateway-eu".into()]),
         tenant_claim: claim.map(str::to_owned),
         max_lifetime: Duration::from_secs(3600),
-        keys,
+        keys: IssuerKeys::File(Arc::new(keys)),
         permits: Permits::default(),
+        scopes: None,
     }
 }

@@ -142,3 +142,69 @@ fn an_issuer_of_several_tenants_needs_a_claim_on_each() {
     dir.edit("keys.d/globex.yaml", "role: everything", "role: readers");
     assert_eq!(dir.problems(), ["keys.d/globex.yaml:9:9: role `readers` belongs to another tenant"]);
 }
+
+#[test]
+fn issuers_that_publish_their_keys() {
+    each_is_refused(&[
+        (
+            T,
+            "jwksFile: keys/acme.json",
+            "tenantClaim: org",
+            &[
+                "tenants.yaml:12:15: its keys are nowhere: `jwksFile` names a file, `discovery: {}` has the issuer asked",
+            ],
+        ),
+        (T, "maxLifetime: 1h", "discovery: {}", &["tenants.yaml:12:15: `jwksFile` and `discovery` exclude each other"]),
+        (
+            T,
+            "issuer: https://id.acme.example\n      audiences: [bulkhead]\n      jwksFile: keys/acme.json",
+            "issuer: http://id.acme.example\n      audiences: [bulkhead]\n      discovery: {}",
+            &[
+                "tenants.yaml:12:15: `http://id.acme.example` is not https: without it only the addresses of `privateAddresses` are asked",
+            ],
+        ),
+        (
+            T,
+            "issuer: https://id.acme.example\n      audiences: [bulkhead]\n      jwksFile: keys/acme.json",
+            "issuer: https://id.acme.example/?a=b\n      audiences: [bulkhead]\n      discovery: {}",
+            &["tenants.yaml:12:15: `https://id.acme.example/?a=b` has a query: it cannot be asked"],
+        ),
+        (
+            T,
+            "jwksFile: keys/acme.json",
+            "discovery: {refresh: 500ms, maxStale: 2d, privateAddresses: [10.0.0.1/8, any]}",
+            &[
+                "tenants.yaml:14:28: `500ms` is out of range: at least 1s, at most 1d",
+                "tenants.yaml:14:45: `2d` is out of range: more than 0, at most 1d",
+                "tenants.yaml:14:68: `10.0.0.1/8` is no block of addresses, as `10.1.0.0/16` or `::1/128`",
+                "tenants.yaml:14:80: `any` is no block of addresses, as `10.1.0.0/16` or `::1/128`",
+            ],
+        ),
+        (
+            T,
+            "jwksFile: keys/acme.json",
+            "discovery: {refresh: 1h, maxStale: 5m}",
+            &[
+                "tenants.yaml:12:15: `maxStale` is shorter than `refresh`: good tokens would be refused between two readings",
+            ],
+        ),
+        (
+            T,
+            "maxLifetime: 1h",
+            "scopeClaim: scp",
+            &["tenants.yaml:15:19: `scopeClaim` needs `scopes`, which say what a scope permits"],
+        ),
+        (
+            T,
+            "maxLifetime: 1h",
+            "scopes: [{scope: a, role: readers}, {scope: a, role: everything}]",
+            &["tenants.yaml:15:51: scope `a` is there already"],
+        ),
+        (
+            T,
+            "maxLifetime: 1h",
+            "scopes: [{scope: a, role: readrs}]",
+            &["tenants.yaml:15:33: role `readrs` does not exist, did you mean `readers`?"],
+        ),
+    ]);
+}

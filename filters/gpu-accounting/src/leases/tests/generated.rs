@@ -152,7 +152,7 @@ impl Book {
     }
 
     fn overdue(&mut self) {
-        for stream in self.pool.overdue(self.now()) {
+        for stream in self.pool.overdue(1_000, self.now()) {
             assert!(self.waiting.remove(&stream).is_some(), "{stream} does not wait");
         }
     }

@@ -1,0 +1,73 @@
+//! The data endpoints: what the service answers clients itself. Envoy routes them here after ext_authz, with the grant in a
+//! reserved header.
+//!
+//! The grant's MAC, method, path and age are checked, and nothing else of the request is believed.
+
+mod models;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, FromRequestParts};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use gateway_core::denial::{Code, Denial};
+use gateway_core::gate::Grant;
+use gateway_core::wire;
+
+use super::Service;
+
+/// The data endpoints.
+pub(super) fn router(service: Arc<Service>) -> Router {
+    Router::new().merge(models::route()).layer(DefaultBodyLimit::max(wire::MAX_DATA_BODY_BYTES)).with_state(service)
+}
+
+/// The grant of a request to a data endpoint, for this very request: whose it is.
+struct Granted(Grant);
+
+impl FromRequestParts<Arc<Service>> for Granted {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, service: &Arc<Service>) -> Result<Self, Refused> {
+        let path = parts.uri.path_and_query().map_or("", |target| target.as_str());
+        let grant = granted(service, parts.method.as_str(), path, &parts.headers);
+        grant.map(Self).map_err(|denial| Refused::new(denial, &parts.headers))
+    }
+}
+
+fn granted(service: &Service, method: &str, path: &str, headers: &HeaderMap) -> Result<Grant, Denial> {
+    let refused = |why: &str| Denial::new(Code::NotAdmitted).detail(why);
+    let mut texts = headers.get_all(wire::GRANT_HEADER).iter();
+    let (Some(text), None) = (texts.next(), texts.next()) else { return Err(refused("no grant")) };
+    let grant = service.verify(text.as_bytes()).ok_or_else(|| refused("not our grant"))?;
+    let now = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(u64::MAX);
+    let fresh = now.checked_sub(grant.issued_at_ms).is_some_and(|age| age <= u64::from(grant.lifetime_ms));
+    if !grant.data_endpoint || grant.method != method || grant.path != path || !fresh {
+        return Err(refused("the grant is for another request"));
+    }
+    Ok(grant)
+}
+
+/// A refusal, in the shape of all the others.
+struct Refused {
+    denial: Denial,
+    request_id: String,
+}
+
+impl Refused {
+    fn new(denial: Denial, headers: &HeaderMap) -> Self {
+        let id = headers.get(wire::REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
+        Self { denial, request_id: id.to_owned() }
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let Self { denial, request_id } = self;
+        let row = denial.code.row();
+        tracing::warn!(code = row.code, why = denial.detail, "data endpoint refused");
+        let status = StatusCode::from_u16(row.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (status, [(header::CONTENT_TYPE, "application/json")], denial.body(&request_id, false)).into_response()
+    }
+}
