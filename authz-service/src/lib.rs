@@ -9,6 +9,7 @@ pub mod ledger;
 pub mod registry;
 pub mod resource;
 pub mod serve;
+pub mod sightings;
 pub mod store;
 mod throttle;
 pub mod vault;

@@ -131,6 +131,17 @@ pub struct Limit {
     pub refill: Refill,
 }
 
+/// What rules watch: spend that is counted as a budget's is, and that refuses nothing by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Watch {
+    /// What it counts.
+    pub counts: Counts,
+    /// Of each principal; else of the tenant.
+    pub each_principal: bool,
+    /// Since when.
+    pub window: Window,
+}
+
 /// What a limit counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Counts {
@@ -170,7 +181,7 @@ pub enum Refill {
 }
 
 /// Calendar windows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Window {
     /// Minute.
     Minute,
@@ -394,6 +405,12 @@ impl Registry {
     pub fn active(&self, name: &TenantName) -> Result<&Arc<Tenant>, Code> {
         let tenant = self.tenants.get(name).ok_or(Code::InvalidCredential)?;
         if tenant.state == TenantState::Active { Ok(tenant) } else { Err(Code::TenantSuspended) }
+    }
+
+    /// What the rules of a tenant watch.
+    #[must_use]
+    pub fn watched(&self, tenant: &TenantName) -> &[Watch] {
+        self.rules.get(tenant).map_or(&[], |rules| rules.watched())
     }
 
     /// The endpoint that a path leads to, with the claims in it. `path` is canonical and without its query.

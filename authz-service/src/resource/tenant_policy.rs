@@ -10,13 +10,14 @@ use serde::Deserialize;
 use super::field::{At, Each};
 use super::names::Names;
 use super::object::{Object, Objects};
+use super::plan::{self, RawCounts, RawWindow};
 use super::problem::{Place, Problems, nearest};
 use super::quantity::Quantity;
 use super::role::{Role, canonical, each_model};
 use super::tenant::Compiled;
-use crate::authorization::{Condition, MOST_RULES, Outcome, RolePolicy, Rule, Rules};
+use crate::authorization::{Condition, MOST_RULES, Outcome, RolePolicy, Rule, Rules, SpendBound};
 use crate::identity::discovery::Network;
-use crate::registry::{EndpointKind, Model};
+use crate::registry::{Counts, EndpointKind, Model, Watch};
 
 /// `TenantPolicy.spec`.
 #[derive(Debug, Deserialize)]
@@ -48,6 +49,24 @@ struct RawWhen {
     hours_in: Option<At<String>>,
     hours_outside: Option<At<String>>,
     days: Option<At<Each<RawDay>>>,
+    spend_over: Option<At<RawSpend>>,
+    network_new_for: Option<At<Quantity>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a mapping")]
+struct RawSpend {
+    counts: RawCounts,
+    amount: At<Quantity>,
+    window: RawWindow,
+    of: RawWhose,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum RawWhose {
+    Tenant,
+    Principal,
 }
 
 #[derive(Debug, Deserialize)]
@@ -196,7 +215,17 @@ impl Known<'_> {
         all.extend(outside.map(|(from, to)| Condition::HoursOutside { from, to }));
         let days = |days: &At<Each<RawDay>>| self.filled(days, "days").0.iter().map(|day| *day as u8).collect();
         all.extend(raw.days.as_ref().map(days).map(Condition::Days));
+        all.extend(raw.spend_over.as_ref().and_then(|spend| self.spend(&spend.value)).map(Condition::SpendOver));
+        let new_for = raw.network_new_for.as_ref().and_then(|span| span.duration_to(90, self.problems));
+        all.extend(new_for.map(Condition::NetworkNewFor));
         all
+    }
+
+    fn spend(&self, raw: &RawSpend) -> Option<SpendBound> {
+        let counts = Counts::from(raw.counts);
+        let amount = plan::amount(&raw.amount, counts, self.problems)?;
+        let each_principal = matches!(raw.of, RawWhose::Principal);
+        Some(SpendBound { watch: Watch { counts, each_principal, window: raw.window.into() }, amount })
     }
 
     fn network(&self, text: &At<String>) -> Option<Network> {

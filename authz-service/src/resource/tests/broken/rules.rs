@@ -23,6 +23,9 @@ spec:
       when: {sourceIn: [192.0.2.0/24], hoursOutside: 08:00-18:00}
       then: restrict
       restrictTo: [gpt]
+    - name: fast
+      when: {spendOver: {counts: microUsd, amount: 5M, window: hour, of: principal}, networkNewFor: 24h}
+      then: deny
 ";
 
 #[test]
@@ -34,6 +37,7 @@ fn rules_are_compiled() {
     let reads = |role: &str| rules.reads(&[role.into()].into());
     let readers = reads("readers").unwrap();
     assert!(readers.time && readers.source && readers.model && readers.ages.len() == 1);
+    assert!(readers.networks && readers.spend.len() == 1 && rules.watched().len() == 1);
     assert!(reads("developer").unwrap().source && reads("platform-operator").is_none());
 }
 
@@ -83,6 +87,24 @@ fn rules() {
             "restrictTo: [gpt]",
             "restrictTo: [gtp]",
             &["rules.yaml:18:20: model `gtp` does not exist, did you mean `gpt`?"],
+        ),
+        (
+            "amount: 5M",
+            "amount: 5.5",
+            &[
+                "rules.yaml:20:52: `5.5` is no count: write an integer, with k, M, G (thousands) or Ki, Mi, Gi (1024s) after it",
+            ],
+        ),
+        (
+            "window: hour",
+            "window: week",
+            &["rules.yaml:20:64: unknown value `week`, known: `minute`, `hour`, `day`, `month`"],
+        ),
+        (", of: principal", "", &["rules.yaml:20:25: missing field `of`"]),
+        (
+            "networkNewFor: 24h",
+            "networkNewFor: 91d",
+            &["rules.yaml:20:101: `91d` is out of range: more than 0, at most 90d"],
         ),
         ("  rules:", "  rulez:", &["rules.yaml:6:3: unknown field `rulez`, did you mean `rules`?"]),
     ];
