@@ -39,6 +39,8 @@ pub struct Registry {
     pub issuers: HashMap<String, Vec<Arc<Issuer>>>,
     /// The rules of the tenants that have any.
     pub rules: HashMap<TenantName, Arc<Rules>>,
+    /// Words for refusals, of tenants that have their own.
+    pub errors: HashMap<TenantName, Arc<ErrorTexts>>,
 }
 
 /// A tenant and its plan.
@@ -395,6 +397,15 @@ impl Permits {
             all
         })
     }
+}
+
+/// A tenant's own words for refusals of its callers.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct ErrorTexts {
+    /// By code: the message, and a contact that goes behind it; empty without one.
+    pub by_code: HashMap<Code, (String, String)>,
+    /// Only codes and messages: no limit's name, no rule's, no number.
+    pub hides_details: bool,
 }
 
 impl Registry {

@@ -1,6 +1,7 @@
 //! Roles and rules through a real Envoy, in both profiles: a clinic that demands a hardware key, a fintech that demands a
 //! biometric, a restriction to cheaper models, and whom a built-in role keeps out.
 
+use bulkhead_tests::books::refusal;
 use bulkhead_tests::client::Answer;
 use bulkhead_tests::configuration::{Profile, patient, replaced};
 use bulkhead_tests::eventually;
@@ -73,9 +74,17 @@ async fn a_clinic_demands_a_hardware_key_and_a_fintech_a_biometric() {
             }
             is(&answer, 401, "insufficient_user_authentication", &what);
             let challenge = answer.header("www-authenticate").expect("a challenge").to_owned();
-            let error = "Bearer error=\"insufficient_user_authentication\"";
-            let wanted = if tenant == "acme" { "max_age=\"900\"" } else { "acr_values=\"gold\"" };
-            assert!(challenge.starts_with(error) && challenge.contains(wanted), "{what}: {challenge}");
+            let (methods, asks) =
+                if tenant == "acme" { ("hwk", "max_age=\"900\"") } else { ("face or fpt", "acr_values=\"gold\"") };
+            let want = format!(
+                "Bearer error=\"insufficient_user_authentication\", \
+                 error_description=\"A stronger or more recent login by {methods} is required\", {asks}"
+            );
+            assert_eq!(challenge, want, "{what}");
+            // nothing else changes: the shape of every refusal, and no word of a limit
+            refusal(&answer, 401, "insufficient_user_authentication", &what);
+            let more: Vec<_> = answer.headers.iter().filter(|(name, _)| name.starts_with("x-ratelimit")).collect();
+            assert!(more.is_empty() && answer.header("retry-after").is_none(), "{what}: {:?}", answer.headers);
         }
         let audit = gateway.service().audit().await;
         let denied = audit.iter().filter(|row| row["code"] == "insufficient_user_authentication");

@@ -7,6 +7,7 @@ use std::time::Duration;
 use gateway_core::name::{ModelName, TenantName};
 use serde::Deserialize;
 
+use super::error_texts::{self, RawDetails, RawError};
 use super::field::{At, Each};
 use super::names::Names;
 use super::object::{Object, Objects};
@@ -14,17 +15,19 @@ use super::plan::{self, RawCounts, RawWindow};
 use super::problem::{Place, Problems, nearest};
 use super::quantity::Quantity;
 use super::role::{Role, canonical, each_model};
-use super::tenant::Compiled;
+use super::tenant;
 use crate::authorization::{Condition, MOST_RULES, Outcome, RolePolicy, Rule, Rules, SpendBound};
 use crate::identity::discovery::Network;
-use crate::registry::{Counts, EndpointKind, Model, Watch};
+use crate::registry::{Counts, EndpointKind, ErrorTexts, Model, Watch};
 
 /// `TenantPolicy.spec`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a mapping")]
 pub(super) struct TenantPolicySpec {
     tenant: At<String>,
-    rules: Each<RawRule>,
+    rules: Option<Each<RawRule>>,
+    errors: Option<Each<RawError>>,
+    error_details: Option<RawDetails>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -107,23 +110,32 @@ struct Known<'a> {
     whole: bool,
 }
 
-/// Compiles the rules of every tenant that has any.
+/// Rules, and words for refusals, by tenant.
+type Compiled = (HashMap<TenantName, Arc<Rules>>, HashMap<TenantName, Arc<ErrorTexts>>);
+
+/// Compiles the rules, and the words, of every tenant that has any.
 pub(super) fn compile(
     objects: &Objects,
-    tenants: &Names<Compiled>,
+    tenants: &Names<tenant::Compiled>,
     models: &Names<Arc<Model>>,
     roles: &Names<Role>,
     problems: &Problems,
-) -> HashMap<TenantName, Arc<Rules>> {
+) -> Compiled {
     let known = Known { models, roles, problems, whole: true };
     let before = problems.count();
     let mut names = Names::new("policy", true);
     let mut by_tenant: HashMap<&str, (Vec<Rule>, Place)> = HashMap::new();
+    let mut errors: HashMap<TenantName, ErrorTexts> = HashMap::new();
     for object in &objects.policies {
         names.declare(&object.name, Some(()), problems);
         let Some(spec) = &object.spec else { continue };
         let Some(of) = tenants.find(&spec.tenant, problems) else { continue };
         of.permitted_namespace(&spec.tenant, object.namespace.as_ref(), problems);
+        let texts = errors.entry(of.tenant.name.clone()).or_default();
+        error_texts::add(texts, spec.errors.iter().flat_map(|list| &list.0), spec.error_details, problems);
+        if spec.rules.is_none() && spec.errors.is_none() && spec.error_details.is_none() && object.whole {
+            problems.add(object.name.place, format!("policy `{}` says nothing", object.name.value));
+        }
         let (rules, place) = by_tenant.entry(&spec.tenant.value).or_insert((Vec::new(), object.name.place));
         rules.extend(Known { whole: object.whole, ..known }.rules(object, spec));
         if rules.len() > MOST_RULES {
@@ -133,15 +145,17 @@ pub(super) fn compile(
         *place = object.name.place;
     }
     if problems.count() > before || objects.policies.iter().any(|object| !object.whole) {
-        return HashMap::new();
+        return Compiled::default();
     }
     let whole = |(tenant, (rules, place))| known.whole(tenants.get(tenant)?, rules, place);
-    by_tenant.into_iter().filter_map(whole).collect()
+    let ruled = by_tenant.into_iter().filter(|(_, (rules, _))| !rules.is_empty());
+    let errors = errors.into_iter().filter(|(_, texts)| *texts != ErrorTexts::default());
+    (ruled.filter_map(whole).collect(), errors.map(|(tenant, texts)| (tenant, Arc::new(texts))).collect())
 }
 
 impl Known<'_> {
     /// The rules of one tenant, together.
-    fn whole(&self, of: &Compiled, rules: Vec<Rule>, place: Place) -> Option<(TenantName, Arc<Rules>)> {
+    fn whole(&self, of: &tenant::Compiled, rules: Vec<Rule>, place: Place) -> Option<(TenantName, Arc<Rules>)> {
         let tenant = &of.tenant;
         let roles = self.roles.iter().filter(|(_, _, role)| role.is_for(tenant.name.as_str()));
         let roles: Vec<&RolePolicy> = roles.map(|(_, _, role)| role.policy()).collect();
@@ -154,7 +168,7 @@ impl Known<'_> {
     fn rules(&self, object: &Object<TenantPolicySpec>, spec: &TenantPolicySpec) -> Vec<Rule> {
         let mut seen = BTreeSet::new();
         let mut rules = Vec::new();
-        for raw in &spec.rules.0 {
+        for raw in spec.rules.iter().flat_map(|rules| &rules.0) {
             raw.name.label(self.problems);
             if !seen.insert(raw.name.value.as_str()) {
                 self.problems.add(raw.name.place, format!("rule `{}` is there already", raw.name.value));

@@ -247,7 +247,7 @@ impl Dice {
         let networks = |dice: &mut Self| dice.some(&NETWORKS).iter().map(|text| text.parse().unwrap()).collect();
         let (from, to) = (self.one(&[0, 90, 480, 1320]), self.one(&[60, 360, 1080, 1440]));
         match self.below(7) {
-            5 => Condition::SpendOver(self.one(&[false, true]).then_some(bound(1)).unwrap_or_else(|| bound(2))),
+            5 => Condition::SpendOver(if self.once_in(2) { bound(1) } else { bound(2) }),
             6 => Condition::NetworkNewFor(Duration::from_secs(self.one(&[60, 86_400]))),
             0 => Condition::SourceIn(networks(self)),
             1 => Condition::SourceOutside(networks(self)),
