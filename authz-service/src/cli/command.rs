@@ -16,8 +16,8 @@ use super::{ListedProxy, ProxiesAddr, ServeOptions, TlsFiles, UnixAddr};
     after_help = "\
 Exit codes: 0 done, 1 refused or failed, 2 wrong usage.
 
-`serve` opens the admin socket, 0600, in a directory that others may not write to; all commands but `check` and
-`version` ask the service there. It answers only the user that it runs as, and root.
+`serve` opens the admin socket, 0600, in a directory that others may not write to; all commands but `check`, `login`,
+`token`, `logout` and `version` ask the service there. It answers only the user that it runs as, and root.
 
 Examples:
   bulkhead check ./policies
