@@ -30,6 +30,7 @@ mod inline_stage;
 mod jwt;
 mod last_hop;
 mod limits;
+mod login;
 mod memory;
 mod oidc;
 mod operating;
