@@ -1,6 +1,7 @@
 //! Bulkhead's service: Envoy's ext_authz, the Gate, tenants, ledger, vault and audit. The `bulkhead` binary is its shell.
 
 pub mod admin;
+pub mod authorization;
 pub mod cli;
 pub mod decide;
 pub mod identity;

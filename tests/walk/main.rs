@@ -3,6 +3,7 @@
 
 mod answers;
 mod arrows;
+mod authorization;
 mod bad_input;
 mod bodies;
 mod budget;

@@ -2,6 +2,8 @@
 
 mod differential;
 mod heads;
+mod isolation;
+mod rules;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, LazyLock};
@@ -127,6 +129,7 @@ struct Ask {
     body: Vec<u8>,
     now: Timestamp,
     number: u32,
+    source: Option<std::net::IpAddr>,
 }
 
 impl Ask {
@@ -142,6 +145,7 @@ impl Ask {
             body: body.into(),
             now: now(),
             number: 0,
+            source: None,
         }
     }
 
@@ -164,6 +168,7 @@ impl Ask {
             body,
             request_id: "r-1",
             proxy: "edge-1",
+            source: self.source,
             certificate: "",
             now: self.now,
             grant_id: GrantId(id),
