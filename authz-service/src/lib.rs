@@ -6,6 +6,7 @@ pub mod cli;
 pub mod decide;
 pub mod identity;
 pub mod ledger;
+mod login;
 pub mod registry;
 pub mod resource;
 pub mod serve;

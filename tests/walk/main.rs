@@ -32,6 +32,7 @@ mod isolation;
 mod jwt;
 mod last_hop;
 mod limits;
+mod login;
 mod memory;
 mod oidc;
 mod operating;
