@@ -21,11 +21,11 @@ use cedar_policy::{Authorizer, Decision, PolicySet, Schema, ValidationMode, Vali
 use gateway_core::name::{ModelName, TenantName};
 
 use self::entities::World;
-use crate::registry::{EndpointKind, Model};
+use crate::registry::{EndpointKind, Model, Watch};
 
-pub use circumstances::{Circumstances, Login};
+pub use circumstances::{Circumstances, Found, Login};
 pub use role::{BUILT_IN, MEMBER, PLATFORM_OPERATOR, RolePolicy, built_in_endpoints};
-pub use rule::{Condition, Outcome, Rule};
+pub use rule::{Condition, Outcome, Rule, SpendBound};
 
 /// The most rules of one tenant: each is evaluated for each request.
 pub const MOST_RULES: usize = 64;
@@ -45,6 +45,7 @@ pub struct Rules {
     world: World,
     slices: HashMap<Arc<str>, Slice>,
     rules: HashMap<String, Rule>,
+    watched: Vec<Watch>,
 }
 
 /// What is evaluated for the principals of one role.
@@ -63,6 +64,10 @@ pub struct Reads {
     pub source: bool,
     /// Ages of the login at which it changes.
     pub ages: BTreeSet<Duration>,
+    /// Bounds of spend.
+    pub spend: BTreeSet<SpendBound>,
+    /// Which networks the principal is known from.
+    pub networks: bool,
     /// Which model is asked for: the answer for an endpoint is not the answer for its models.
     pub model: bool,
 }
@@ -121,18 +126,46 @@ impl Rules {
             validate(&policies)?;
             slices.insert(Arc::from(role.name()), Slice { policies, reads });
         }
+        let bounds = slices.values().flat_map(|slice: &Slice| &slice.reads.spend);
+        let watched: BTreeSet<Watch> = bounds.map(|bound| bound.watch).collect();
         let rules = rules.into_iter().map(|rule| (rule.name.clone(), rule)).collect();
-        Ok(Self { world, slices, rules })
+        Ok(Self { world, slices, rules, watched: watched.into_iter().collect() })
     }
 
     /// What a decision about a principal of these roles may read; `None` where there is no such role.
     #[must_use]
     pub fn reads(&self, roles: &BTreeSet<Arc<str>>) -> Option<Reads> {
         named(roles).try_fold(Reads::default(), |mut all, role| {
-            let Reads { time, source, ages, model } = &self.slices.get(role)?.reads;
+            let Reads { time, source, ages, spend, networks, model } = &self.slices.get(role)?.reads;
             all.ages.extend(ages);
-            Some(Reads { time: all.time | time, source: all.source | source, ages: all.ages, model: all.model | model })
+            all.spend.extend(spend.iter().cloned());
+            Some(Reads {
+                time: all.time | time,
+                source: all.source | source,
+                networks: all.networks | networks,
+                model: all.model | model,
+                ..all
+            })
         })
+    }
+
+    /// What is counted for bounds of spend.
+    #[must_use]
+    pub fn watched(&self) -> &[Watch] {
+        &self.watched
+    }
+
+    /// Whether a request that is let through makes its network known: its login is as good as every rule on new networks
+    /// asks for, whatever else such a rule is about. A request that a rule happened not to be about must not open the way
+    /// to those that it is about.
+    #[must_use]
+    pub fn introduces(&self, roles: &BTreeSet<Arc<str>>, login: &Login, now: jiff::Timestamp) -> bool {
+        let meets = |rule: &&Rule| match &rule.roles {
+            None => true,
+            Some(about) => named(roles).any(|role| about.contains(role)),
+        };
+        let mut about = self.rules.values().filter(|rule| rule.reads_networks()).filter(meets).peekable();
+        about.peek().is_some() && about.all(|rule| login.meets(&rule.then, now))
     }
 
     /// Decides one question about a principal of these roles: whatever any of them permits, unless a rule about any of

@@ -31,6 +31,7 @@ use crate::identity::api_key::KeyRecord;
 use crate::identity::discovery::KeyRing;
 use crate::ledger::{GrantId, Ledger, Reservation};
 use crate::registry::{CredentialHeader, EndpointKind, Registry, Tenant};
+use crate::sightings::Sightings;
 use crate::vault::Secret;
 
 use self::access::Access;
@@ -72,6 +73,8 @@ pub struct Grounds<'a> {
     pub vault: &'a dyn OwnKeys,
     /// Budgets, rates, requests in flight.
     pub ledger: &'a Ledger,
+    /// Where principals are known from.
+    pub sightings: &'a Sightings,
     /// Name of the claim header, lower case.
     pub claim_header: &'a str,
 }
@@ -145,6 +148,10 @@ pub struct Facts {
     pub policy_version: String,
     /// The policy that decided: of an allowance the permit, empty where there is none but the tenant's own terms.
     pub policy: String,
+    /// The conditions of the rule that refused, in words.
+    pub why: String,
+    /// The request makes the network that it comes from known.
+    pub introduces: bool,
 }
 
 /// What there is of a request.
@@ -175,7 +182,9 @@ fn decide_in(grounds: &Grounds<'_>, arrival: &Arrival<'_>, room: Room) -> Decisi
     let mut facts = Facts { path, policy_version: grounds.registry.version.clone(), ..Facts::default() };
     match admit(grounds, arrival, room, &mut facts) {
         Ok(allow) => Decision::Allow(Box::new(Allow { facts, ..allow })),
-        Err(Stop { denial, headers }) => Decision::Deny(Box::new(Deny { denial, headers, facts })),
+        Err(Stop { denial, headers, why }) => {
+            Decision::Deny(Box::new(Deny { denial, headers, facts: Facts { why, ..facts } }))
+        }
     }
 }
 
@@ -183,13 +192,15 @@ fn decide_in(grounds: &Grounds<'_>, arrival: &Arrival<'_>, room: Room) -> Decisi
 pub(crate) struct Stop {
     pub(crate) denial: Denial,
     pub(crate) headers: Vec<Field>,
+    /// More of it, for the log alone.
+    pub(crate) why: String,
 }
 
 impl From<Denial> for Stop {
     fn from(denial: Denial) -> Self {
         let challenge = denial.code.row().status == 401;
         let headers = if challenge { vec![Field::new("www-authenticate", "Bearer")] } else { Vec::new() };
-        Self { denial, headers }
+        Self { denial, headers, why: String::new() }
     }
 }
 
@@ -216,8 +227,9 @@ fn admit(grounds: &Grounds<'_>, arrival: &Arrival<'_>, room: Room, facts: &mut F
     if identity.permits.endpoints.as_ref().is_some_and(|permitted| !permitted.contains(&endpoint.kind)) {
         return Err(Code::EndpointNotAllowed.into());
     }
-    let access = Access::new(registry, &identity, tenant, arrival);
+    let access = Access::new(grounds, &identity, tenant, arrival);
     facts.policy = access.at(endpoint.kind)?;
+    facts.introduces = access.introduces();
     match endpoint.kind {
         EndpointKind::Models => {
             body::check_length(&checked, wire::MAX_DATA_BODY_BYTES as u64)?;

@@ -28,7 +28,7 @@ use std::time::Duration;
 use gateway_core::name::{ModelName, TenantName};
 use jiff::tz::TimeZone;
 
-use crate::registry::{Counts, Limit, Refill};
+use crate::registry::{Counts, Limit, Refill, Watch};
 
 pub use amounts::amount_of;
 pub use charge::Charged;
@@ -70,6 +70,8 @@ pub struct Subject<'a> {
     pub limits: &'a [Limit],
     /// The key's own limits: each counts what this key does, within its scope.
     pub key_limits: &'a [Limit],
+    /// What is counted beside them.
+    pub watched: &'a [Watch],
     /// After this a reservation that was never settled becomes spend.
     pub longest_stream: Duration,
 }

@@ -10,6 +10,7 @@ mod login;
 pub mod registry;
 pub mod resource;
 pub mod serve;
+pub mod sightings;
 pub mod store;
 mod throttle;
 pub mod vault;

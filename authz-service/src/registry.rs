@@ -39,6 +39,8 @@ pub struct Registry {
     pub issuers: HashMap<String, Vec<Arc<Issuer>>>,
     /// The rules of the tenants that have any.
     pub rules: HashMap<TenantName, Arc<Rules>>,
+    /// Words for refusals, of tenants that have their own.
+    pub errors: HashMap<TenantName, Arc<ErrorTexts>>,
 }
 
 /// A tenant and its plan.
@@ -131,6 +133,17 @@ pub struct Limit {
     pub refill: Refill,
 }
 
+/// What rules watch: spend that is counted as a budget's is, and that refuses nothing by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Watch {
+    /// What it counts.
+    pub counts: Counts,
+    /// Of each principal; else of the tenant.
+    pub each_principal: bool,
+    /// Since when.
+    pub window: Window,
+}
+
 /// What a limit counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Counts {
@@ -170,7 +183,7 @@ pub enum Refill {
 }
 
 /// Calendar windows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Window {
     /// Minute.
     Minute,
@@ -386,6 +399,15 @@ impl Permits {
     }
 }
 
+/// A tenant's own words for refusals of its callers.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct ErrorTexts {
+    /// By code: the message, and a contact that goes behind it; empty without one.
+    pub by_code: HashMap<Code, (String, String)>,
+    /// Only codes and messages: no limit's name, no rule's, no number.
+    pub hides_details: bool,
+}
+
 impl Registry {
     /// A tenant whose requests may be admitted.
     ///
@@ -394,6 +416,12 @@ impl Registry {
     pub fn active(&self, name: &TenantName) -> Result<&Arc<Tenant>, Code> {
         let tenant = self.tenants.get(name).ok_or(Code::InvalidCredential)?;
         if tenant.state == TenantState::Active { Ok(tenant) } else { Err(Code::TenantSuspended) }
+    }
+
+    /// What the rules of a tenant watch.
+    #[must_use]
+    pub fn watched(&self, tenant: &TenantName) -> &[Watch] {
+        self.rules.get(tenant).map_or(&[], |rules| rules.watched())
     }
 
     /// The endpoint that a path leads to, with the claims in it. `path` is canonical and without its query.

@@ -3,6 +3,7 @@
 
 mod api_key;
 mod decode;
+mod error_texts;
 mod field;
 mod issuer;
 mod model_cost;

@@ -260,6 +260,21 @@ impl Denial {
     /// strangers, with param and detail to the authenticated.
     #[must_use]
     pub fn body(&self, request_id: &str, authenticated: bool) -> Vec<u8> {
+        let detail = self.detail.as_deref().filter(|_| authenticated);
+        let message = [Some(self.code.row().message), detail];
+        self.saying(&message, self.param.as_deref().filter(|_| authenticated), request_id)
+    }
+
+    /// The same in a tenant's own words, for its own callers: its message for the table's, its contact behind it, and the
+    /// detail between them if it is shown. Nothing else of the answer changes.
+    #[must_use]
+    pub fn body_in_words(&self, message: &str, contact: &str, details: bool, request_id: &str) -> Vec<u8> {
+        let detail = self.detail.as_deref().filter(|_| details);
+        let contact = Some(contact).filter(|contact| !contact.is_empty());
+        self.saying(&[Some(message), detail, contact], self.param.as_deref(), request_id)
+    }
+
+    fn saying(&self, message: &[Option<&str>], param: Option<&str>, request_id: &str) -> Vec<u8> {
         #[derive(Serialize)]
         struct Body<'a> {
             error: Error<'a>,
@@ -273,10 +288,8 @@ impl Denial {
             request_id: &'a str,
         }
         let row = self.code.row();
-        let shown = self.detail.as_deref().filter(|_| authenticated);
-        let message = shown.map_or_else(|| row.message.to_owned(), |detail| format!("{} {detail}", row.message));
-        let param = self.param.as_deref().filter(|_| authenticated);
-        let error = Error { message: &message, r#type: row.kind, param, code: row.code, request_id };
+        let message: Vec<&str> = message.iter().copied().flatten().collect();
+        let error = Error { message: &message.join(" "), r#type: row.kind, param, code: row.code, request_id };
         serde_json::to_vec(&Body { error }).unwrap_or_default()
     }
 }
@@ -303,6 +316,10 @@ mod tests {
         assert_eq!(Code::named("ok"), None);
     }
 
+    fn text_of(denial: &Denial) -> String {
+        format!("{} {}", denial.code.row().message, denial.detail.as_deref().unwrap_or_default())
+    }
+
     #[test]
     fn strangers_read_the_row_and_nothing_else() {
         let denial = Denial::new(Code::ModelNotAllowed).param("model").detail("Key k1 lists llama.");
@@ -312,5 +329,14 @@ mod tests {
             r#"{"error":{"message":"This credential may not use this model.","type":"permission_error","param":null,"code":"model_not_allowed","request_id":"r-1"}}"#
         );
         assert!(text(true).contains("Key k1 lists llama.") && text(true).contains(r#""param":"model""#));
+        let own =
+            |details, contact| String::from_utf8(denial.body_in_words("Not here.", contact, details, "r-1")).unwrap();
+        assert_eq!(
+            own(true, "Contact: https://help.example"),
+            text(true)
+                .replace("This credential may not use this model.", "Not here.")
+                .replace("Key k1 lists llama.", "Key k1 lists llama. Contact: https://help.example")
+        );
+        assert_eq!(own(false, ""), text(true).replace(&text_of(&denial), "Not here."));
     }
 }

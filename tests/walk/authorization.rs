@@ -1,11 +1,14 @@
 //! Roles and rules through a real Envoy, in both profiles: a clinic that demands a hardware key, a fintech that demands a
 //! biometric, a restriction to cheaper models, and whom a built-in role keeps out.
 
+use bulkhead_tests::books::refusal;
 use bulkhead_tests::client::Answer;
-use bulkhead_tests::configuration::{Profile, patient};
+use bulkhead_tests::configuration::{Profile, patient, replaced};
+use bulkhead_tests::eventually;
 use bulkhead_tests::gateway::{CHAT, Gateway, chat_body};
 use bulkhead_tests::mint::{Alg, now};
 use bulkhead_tests::policies::{Policies, issuer};
+use bulkhead_tests::process::Signal;
 use serde_json::{Value, json};
 
 /// A policy of one rule, `rule`.
@@ -71,9 +74,17 @@ async fn a_clinic_demands_a_hardware_key_and_a_fintech_a_biometric() {
             }
             is(&answer, 401, "insufficient_user_authentication", &what);
             let challenge = answer.header("www-authenticate").expect("a challenge").to_owned();
-            let error = "Bearer error=\"insufficient_user_authentication\"";
-            let wanted = if tenant == "acme" { "max_age=\"900\"" } else { "acr_values=\"gold\"" };
-            assert!(challenge.starts_with(error) && challenge.contains(wanted), "{what}: {challenge}");
+            let (methods, asks) =
+                if tenant == "acme" { ("hwk", "max_age=\"900\"") } else { ("face or fpt", "acr_values=\"gold\"") };
+            let want = format!(
+                "Bearer error=\"insufficient_user_authentication\", \
+                 error_description=\"A stronger or more recent login by {methods} is required\", {asks}"
+            );
+            assert_eq!(challenge, want, "{what}");
+            // nothing else changes: the shape of every refusal, and no word of a limit
+            refusal(&answer, 401, "insufficient_user_authentication", &what);
+            let more: Vec<_> = answer.headers.iter().filter(|(name, _)| name.starts_with("x-ratelimit")).collect();
+            assert!(more.is_empty() && answer.header("retry-after").is_none(), "{what}: {:?}", answer.headers);
         }
         let audit = gateway.service().audit().await;
         let denied = audit.iter().filter(|row| row["code"] == "insufficient_user_authentication");
@@ -108,6 +119,92 @@ async fn an_unknown_place_leaves_the_cheaper_models() {
             let shown: Vec<_> = list["data"].as_array().expect("a list").iter().map(|one| one["id"].clone()).collect();
             assert_eq!(shown, ["llama-3.1-8b"], "{name}");
         }
+        assert!(gateway.is_whole().await);
+    }
+}
+
+/// A gateway behind one load balancer whose word on the client's address is trusted.
+async fn behind_a_balancer(profile: Profile, change: impl FnOnce(&mut Policies)) -> Gateway {
+    let trusting =
+        |text: String| replaced(&patient(&text, "5s"), "xff_num_trusted_hops: 0 ", "xff_num_trusted_hops: 1 ");
+    Gateway::builder().profile(profile).policies(change).envoy(trusting).start().await
+}
+
+/// One request of acme's from an address, with a login.
+async fn from(gateway: &Gateway, address: &str, login: &Value) -> Answer {
+    let mut claims = issuer("acme").claims();
+    for (name, value) in login.as_object().expect("claims") {
+        claims[name] = value.clone();
+    }
+    let bearer = format!("Bearer {}", issuer("acme").token_with(Alg::Es256, &claims));
+    let headers = [("authorization", bearer.as_str()), ("x-forwarded-for", address)];
+    gateway.post(CHAT, &headers, chat_body("hello [tokens=1]").to_string()).await
+}
+
+#[tokio::test]
+async fn a_network_is_new_until_a_strong_login_came_from_it_and_stays_known_over_a_restart() {
+    for profile in Profile::ALL {
+        let new = json!({
+            "when": {"networkNewFor": "1s"}, "then": "stepUp", "stepUp": {"amr": ["hwk"]},
+        });
+        let mut gateway = behind_a_balancer(profile, |set| set.add(policy("acme", &new))).await;
+        let (name, weak, strong) = (profile.name(), json!({"amr": ["pwd"]}), json!({"amr": ["hwk"]}));
+        for _ in 0..2 {
+            let refused = from(&gateway, "203.0.113.7", &weak).await;
+            is(&refused, 401, "insufficient_user_authentication", name);
+            let message = refused.json()["error"]["message"].as_str().expect("a message").to_owned();
+            assert!(message.contains("`acme-policy/rule`") && !message.contains("network"), "{name}: {message}");
+        }
+        is(&from(&gateway, "203.0.113.7", &strong).await, 200, "", name);
+        eventually("the network is known", async || {
+            (from(&gateway, "203.0.113.99", &weak).await.status == 200).then_some(())
+        })
+        .await;
+        is(&from(&gateway, "203.0.114.7", &weak).await, 401, "insufficient_user_authentication", name);
+        is(&from(&gateway, "2001:db8:1:2::7", &weak).await, 401, "insufficient_user_authentication", name);
+        let lines = gateway.service().audit().await;
+        let refused = lines.iter().filter(|row| row["code"] == "insufficient_user_authentication");
+        let details: Vec<_> = refused.map(|row| row["detail"].as_str().unwrap_or_default().to_owned()).collect();
+        let want = "Rule `acme-policy/rule` asks for it. It applies to: network new for 1 s.";
+        assert!(details.len() >= 4 && details.iter().all(|detail| detail == want), "{name}: {details:?}");
+
+        gateway.service().process().signal(Signal::Term);
+        gateway.service().process().ended().await;
+        gateway.service_mut().restart().await;
+        eventually("what was known still is", async || {
+            (from(&gateway, "203.0.113.7", &weak).await.status == 200).then_some(())
+        })
+        .await;
+        is(&from(&gateway, "198.51.100.7", &weak).await, 401, "insufficient_user_authentication", name);
+    }
+}
+
+#[tokio::test]
+async fn who_spends_fast_is_stopped_and_nobody_else() {
+    for profile in Profile::ALL {
+        let fast = json!({
+            "when": {"spendOver": {"counts": "requests", "amount": 2, "window": "day", "of": "principal"}}, "then": "deny",
+        });
+        let gateway = gateway(profile, |set| set.add(policy("acme", &fast))).await;
+        let name = profile.name();
+        let mut through = 0;
+        for _ in 0..40 {
+            let answer = ask(&gateway, "acme", "llama-3.1-8b", &json!({})).await;
+            if answer.status == 200 {
+                through += 1;
+                continue;
+            }
+            is(&answer, 403, "policy_denied", name);
+            break;
+        }
+        // In `inline` requests are counted as they are lent, a few ahead; nothing is held, so each is asked about.
+        assert!((1..=3).contains(&through), "{name}: {through} got through");
+        is(&ask(&gateway, "acme", "llama-3.1-8b", &json!({"sub": "somebody-else"})).await, 200, "", name);
+        is(&ask(&gateway, "globex", "llama-3.1-8b", &json!({})).await, 200, "", name);
+        let lines = gateway.service().audit().await;
+        let line = lines.iter().find(|row| row["code"] == "policy_denied").expect("a line");
+        let want = "Rule `acme-policy/rule` says so. It applies to: the principal's spend of this day over 2 requests.";
+        assert_eq!(line["detail"], want, "{name}");
         assert!(gateway.is_whole().await);
     }
 }

@@ -95,6 +95,12 @@ fn condition(condition: &Condition) -> Option<Value> {
         Condition::SourceOutside(networks) => among(networks).map(|among| placed(not(&among))),
         Condition::HoursIn { from, to } => hours(*from, *to),
         Condition::HoursOutside { from, to } => hours(*from, *to).map(|within| not(&within)),
+        Condition::SpendOver(bound) => {
+            Some(json!({"contains": {"left": attribute(&var("context"), "over"), "right": value(bound.id())}}))
+        }
+        Condition::NetworkNewFor(span) => {
+            Some(compare("<", "known", i64::try_from(span.as_secs()).unwrap_or(i64::MAX)))
+        }
         Condition::Days(days) => any(days.iter().map(|day| compare("==", "weekday", i64::from(*day)))),
     }
 }

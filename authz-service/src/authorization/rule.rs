@@ -2,13 +2,14 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
+use std::fmt;
 use std::time::Duration;
 
 use gateway_core::name::ModelName;
 
 use super::Reads;
 use crate::identity::discovery::Network;
-use crate::registry::EndpointKind;
+use crate::registry::{Counts, EndpointKind, Watch};
 
 /// One rule. Each part that is absent narrows nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +53,20 @@ pub enum Condition {
     },
     /// These days of the tenant's week; 1 is Monday.
     Days(BTreeSet<u8>),
+    /// More is spent, or reserved, than this.
+    SpendOver(SpendBound),
+    /// The principal's first request that was let through from its network, an IPv4 /24 or an IPv6 /64, is not as long
+    /// ago as this, or there was none.
+    NetworkNewFor(Duration),
+}
+
+/// A bound of spend.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SpendBound {
+    /// What is counted.
+    pub watch: Watch,
+    /// In its unit.
+    pub amount: u64,
 }
 
 /// What follows where a rule applies.
@@ -88,6 +103,10 @@ impl Rule {
             match condition {
                 Condition::SourceIn(_) | Condition::SourceOutside(_) => reads.source = true,
                 Condition::HoursIn { .. } | Condition::HoursOutside { .. } | Condition::Days(_) => reads.time = true,
+                Condition::SpendOver(bound) => {
+                    reads.spend.insert(bound.clone());
+                }
+                Condition::NetworkNewFor(_) => reads.networks = true,
             }
         }
         if let Outcome::StepUp { max_age: Some(age), .. } = self.then {
@@ -95,6 +114,63 @@ impl Rule {
         }
         let restricts = matches!(self.then, Outcome::Restrict { .. });
         reads.model |= restricts || self.models.is_some() || self.gpu_classes.is_some();
+    }
+}
+
+impl Rule {
+    /// Its conditions in words, for the log; empty where it has none.
+    #[must_use]
+    pub fn conditions(&self) -> String {
+        self.when.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
+    }
+
+    /// Whether it is about networks that are new.
+    pub(super) fn reads_networks(&self) -> bool {
+        self.when.iter().any(|condition| matches!(condition, Condition::NetworkNewFor(_)))
+    }
+}
+
+impl SpendBound {
+    /// As the context names it.
+    #[must_use]
+    pub fn id(&self) -> String {
+        let Watch { counts, each_principal, window } = self.watch;
+        let whose = if each_principal { "principal" } else { "tenant" };
+        format!("{whose} {counts:?} {window:?} {}", self.amount)
+    }
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = |minute: u16| format!("{:02}:{:02}", minute / 60, minute % 60);
+        let list = |networks: &[Network]| networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        match self {
+            Self::SourceIn(networks) => write!(f, "source in {}", list(networks)),
+            Self::SourceOutside(networks) => write!(f, "source outside {}", list(networks)),
+            Self::HoursIn { from, to } => write!(f, "hours in {}-{}", time(*from), time(*to)),
+            Self::HoursOutside { from, to } => write!(f, "hours outside {}-{}", time(*from), time(*to)),
+            Self::Days(days) => {
+                let names = days.iter().filter_map(|day| DAYS.get(usize::from(*day).checked_sub(1)?).copied());
+                write!(f, "on {}", names.collect::<Vec<_>>().join(", "))
+            }
+            Self::SpendOver(SpendBound { watch, amount }) => {
+                let whose = if watch.each_principal { "principal's" } else { "tenant's" };
+                let (window, unit) = (format!("{:?}", watch.window).to_lowercase(), unit(watch.counts));
+                write!(f, "the {whose} spend of this {window} over {amount} {unit}")
+            }
+            Self::NetworkNewFor(span) => write!(f, "network new for {} s", span.as_secs()),
+        }
+    }
+}
+
+const DAYS: [&str; 7] = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
+
+const fn unit(counts: Counts) -> &'static str {
+    match counts {
+        Counts::GpuMs => "GPU-ms",
+        Counts::Tokens => "tokens",
+        Counts::MicroUsd => "micro-US-dollars",
+        Counts::Requests => "requests",
     }
 }
 

@@ -64,7 +64,8 @@ fn compiled(rules: Vec<Rule>) -> Rules {
 
 fn at(source: Option<&str>, now: &str, login: &Login) -> Circumstances {
     let zone = TimeZone::get("Europe/Berlin").unwrap();
-    Circumstances::new(source.map(|source| source.parse().unwrap()), now.parse().unwrap(), &zone, login)
+    let source = source.map(|source| source.parse().unwrap());
+    Circumstances::new(&Found { source, now: now.parse().unwrap(), zone: &zone, login, over: &[], known_since: None })
 }
 
 /// A Sunday; 13:00 in Berlin.
@@ -189,6 +190,23 @@ fn rules_tell_what_they_read() {
     assert_eq!(rules.reads(&roles(&["reader", "nobody"])), None);
     let both = Reads { time: true, model: true, ..reads("developer") };
     assert_eq!(rules.reads(&roles(&["developer", "reader"])), Some(both));
+}
+
+#[test]
+fn a_weak_login_makes_no_network_known() {
+    let new = |name: &str, then| {
+        let when = vec![Condition::NetworkNewFor(Duration::from_secs(60))];
+        Rule { when, models: Some([named("big")].into()), roles: Some(["developer".into()].into()), ..rule(name, then) }
+    };
+    let rules = compiled(vec![new("p/key", hardware_key()), rule("p/other", Outcome::Deny)]);
+    let now: Timestamp = NOON.parse().unwrap();
+    let strong = Login { class: None, methods: vec!["hwk".into()], at: Some(now.as_second()) };
+    let introduces = |role: &str, login: &Login| rules.introduces(&roles(&[role]), login, now);
+    assert!(introduces("developer", &strong));
+    assert!(!introduces("developer", &Login::default()), "for another model it would be let through");
+    assert!(!introduces("reader", &strong), "no rule asks");
+    let free = compiled(vec![new("p/cheap", Outcome::Restrict { to: [named("small")].into() })]);
+    assert!(free.introduces(&roles(&["reader", "developer"]), &Login::default(), now));
 }
 
 #[test]

@@ -10,9 +10,10 @@ use gateway_core::admission::Refused;
 use gateway_core::denial::{Code, Denial};
 use gateway_core::name::ModelName;
 
-use super::{Arrival, Field, Stop};
-use crate::authorization::{Circumstances, Outcome, Reads, Resource, Rule, Rules, Verdict};
+use super::{Arrival, Field, Grounds, Stop};
+use crate::authorization::{Circumstances, Found, Outcome, Reads, Resource, Rule, Rules, SpendBound, Verdict};
 use crate::identity::Identity;
+use crate::ledger::Now;
 use crate::registry::{EndpointKind, Registry, Tenant};
 
 /// One caller's request, to be held against its tenant's rules.
@@ -32,15 +33,21 @@ struct Asked<'a> {
 }
 
 impl<'a> Access<'a> {
-    pub(super) fn new(registry: &'a Registry, identity: &'a Identity, tenant: &Tenant, arrival: &Arrival<'_>) -> Self {
-        let rules = registry.rules.get(&tenant.name).map(|rules| Asked {
-            rules,
-            reads: rules.reads(&identity.permits.roles),
-            circumstances: Circumstances::new(arrival.source, arrival.now, &tenant.time_zone, &identity.login),
-            now: arrival.now,
-            chat: OnceCell::new(),
+    pub(super) fn new(grounds: &Grounds<'a>, identity: &'a Identity, tenant: &Tenant, arrival: &Arrival<'_>) -> Self {
+        let registry = grounds.registry;
+        let rules = registry.rules.get(&tenant.name).map(|rules| {
+            let reads = rules.reads(&identity.permits.roles);
+            let circumstances = circumstances(grounds, identity, tenant, arrival, reads.as_ref());
+            Asked { rules, reads, circumstances, now: arrival.now, chat: OnceCell::new() }
         });
         Self { registry, identity, rules }
+    }
+
+    /// Whether the request, let through, makes its network known.
+    pub(super) fn introduces(&self) -> bool {
+        self.rules
+            .as_ref()
+            .is_some_and(|asked| asked.rules.introduces(&self.identity.permits.roles, &self.identity.login, asked.now))
     }
 
     pub(super) const fn registry(&self) -> &'a Registry {
@@ -69,9 +76,10 @@ impl<'a> Access<'a> {
             Some(Verdict::Nothing) => Err(not_allowed().into()),
             Some(Verdict::Rule(rule)) => Err(match &rule.then {
                 Outcome::StepUp { .. } => stop(rule),
-                Outcome::Restrict { .. } | Outcome::Deny => {
-                    Stop::from(not_allowed().detail(format!("Rule `{}` says so.", rule.name)))
-                }
+                Outcome::Restrict { .. } | Outcome::Deny => Stop {
+                    why: rule.conditions(),
+                    ..not_allowed().detail(format!("Rule `{}` says so.", rule.name)).into()
+                },
             }),
         }
     }
@@ -96,7 +104,7 @@ impl<'a> Access<'a> {
     pub(super) fn good_for(&self) -> Duration {
         let Some(asked) = &self.rules else { return Duration::MAX };
         let Some(reads) = &asked.reads else { return Duration::ZERO };
-        if reads.time || reads.source {
+        if reads.time || reads.source || reads.networks || !reads.spend.is_empty() {
             return Duration::ZERO;
         }
         let age = u64::try_from(self.identity.login.age(asked.now)).unwrap_or(u64::MAX);
@@ -116,6 +124,32 @@ impl<'a> Access<'a> {
     }
 }
 
+/// What rules read of a request, and no more than that.
+fn circumstances(
+    grounds: &Grounds<'_>,
+    identity: &Identity,
+    tenant: &Tenant,
+    arrival: &Arrival<'_>,
+    reads: Option<&Reads>,
+) -> Circumstances {
+    let now = Now { unix_ms: u64::try_from(arrival.now.as_millisecond()).unwrap_or(0) };
+    let passed = |bound: &&SpendBound| {
+        let (name, zone) = (&tenant.name, &tenant.time_zone);
+        grounds.ledger.spent(now, &bound.watch, name, zone, &identity.principal) > bound.amount
+    };
+    let over: Vec<&SpendBound> = reads.into_iter().flat_map(|reads| &reads.spend).filter(passed).collect();
+    let source = arrival.source.filter(|_| reads.is_some_and(|reads| reads.networks));
+    let known_since = source.and_then(|at| grounds.sightings.since(&tenant.name, &identity.principal, at));
+    Circumstances::new(&Found {
+        source: arrival.source,
+        now: arrival.now,
+        zone: &tenant.time_zone,
+        login: &identity.login,
+        over: &over,
+        known_since,
+    })
+}
+
 /// The refusal by a rule, before a model is known.
 fn stop(rule: &Rule) -> Stop {
     let detail = format!("Rule `{}` says so.", rule.name);
@@ -123,8 +157,11 @@ fn stop(rule: &Rule) -> Stop {
         Outcome::StepUp { .. } => Stop {
             denial: Denial::new(Code::StepUpRequired).detail(format!("Rule `{}` asks for it.", rule.name)),
             headers: vec![Field::new("www-authenticate", challenge(&rule.then))],
+            why: rule.conditions(),
         },
-        Outcome::Restrict { .. } | Outcome::Deny => Denial::new(Code::PolicyDenied).detail(detail).into(),
+        Outcome::Restrict { .. } | Outcome::Deny => {
+            Stop { why: rule.conditions(), ..Denial::new(Code::PolicyDenied).detail(detail).into() }
+        }
     }
 }
 

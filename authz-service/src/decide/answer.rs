@@ -12,7 +12,7 @@ use super::catalog::Offered;
 use super::{Allow, Arrival, Caller, Facts, Room, limits};
 use crate::identity::Identity;
 use crate::ledger::LimitState;
-use crate::registry::{Audit, Permits, Registry, Scope, Tenant};
+use crate::registry::{Audit, Permits, Registry, Scope, Tenant, Watch};
 
 /// A grant's request must have started upstream this long after the grant reached the module, in milliseconds.
 const LIFETIME_MS: u32 = 5_000;
@@ -52,7 +52,7 @@ pub(super) fn head(arrival: &Arrival<'_>, caller: &Caller<'_>, offered: &Offered
         epoch,
         hold_ms: hold_ms(arrival, caller, offered.access),
         terms: Some(offered.terms()),
-        scope_set: scope_set(caller.tenant, caller.identity),
+        scope_set: scope_set(caller.tenant, caller.identity, offered.registry.watched(&caller.tenant.name)),
         ..grant(arrival, caller.identity, caller.tenant, offered.registry)
     };
     Allow { grant, cluster: String::new(), credential: None, facts: Facts::default(), reservation: None }
@@ -73,10 +73,11 @@ fn hold_ms(arrival: &Arrival<'_>, caller: &Caller<'_>, access: &Access<'_>) -> u
 
 /// Equal for two callers exactly where their requests count in the same counters, whatever the model. The principal,
 /// which may hold any visible character, comes last.
-pub(super) fn scope_set(tenant: &Tenant, identity: &Identity) -> String {
+pub(super) fn scope_set(tenant: &Tenant, identity: &Identity, watched: &[Watch]) -> String {
     let counts = |scope| tenant.plan.limits.iter().any(|limit| limit.scope == scope);
     let key = identity.key_id.as_ref().filter(|_| counts(Scope::Key) || !identity.limits.is_empty());
-    let by_principal = counts(Scope::Principal) || (counts(Scope::Key) && identity.key_id.is_none());
+    let watches = watched.iter().any(|watch| watch.each_principal);
+    let by_principal = counts(Scope::Principal) || watches || (counts(Scope::Key) && identity.key_id.is_none());
     let mut set = format!("tenant={}", tenant.name);
     for (what, value) in [(";key=", key), (";principal=", Some(&identity.principal).filter(|_| by_principal))] {
         if let Some(value) = value {

@@ -78,6 +78,7 @@ fn reserve(
         model: admitted.model,
         limits: &plan.limits,
         key_limits: &caller.identity.limits,
+        watched: grounds.registry.watched(&caller.tenant.name),
         longest_stream: plan.longest_stream,
     };
     let (reserved, input_estimate) = (admitted.admission.reserved, admitted.admission.input_estimate);

@@ -57,6 +57,7 @@ fn try_lend(
         model: &model.name,
         limits: &tenant.plan.limits,
         key_limits: key.map_or(&[], |key| key.limits.as_slice()),
+        watched: grounds.registry.watched(&tenant.name),
         longest_stream: tenant.plan.longest_stream,
     };
     let asked = Asked {
@@ -136,7 +137,7 @@ fn again() -> Stop {
 }
 
 fn refusal(stop: Stop) -> LimitRefusal {
-    let Stop { denial, headers } = stop;
+    let Stop { denial, headers, .. } = stop;
     LimitRefusal {
         code: denial.code.row().code.to_owned(),
         detail: denial.detail.unwrap_or_default(),

@@ -36,7 +36,7 @@ pub(crate) fn refusal(refused: &Refused) -> Stop {
     let mut headers = fields(&told(&refused.states));
     headers.extend(refused.retry_after.map(retry_after));
     headers.push(Field::new("x-bulkhead-limit", limit.name.clone()));
-    Stop { denial, headers }
+    Stop { headers, ..denial.into() }
 }
 
 /// When to come back, in whole seconds.

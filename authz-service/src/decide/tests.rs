@@ -1,5 +1,6 @@
 //! Decisions over a small world that is made by hand: two tenants, three models, three providers.
 
+mod context;
 mod differential;
 mod heads;
 mod isolation;
@@ -33,6 +34,7 @@ pub(crate) struct World {
     pub(crate) registry: Registry,
     keys: HashMap<String, KeyRecord>,
     ledger: Ledger,
+    sightings: Sightings,
     /// Tenants and providers: whose own keys there are.
     pub(crate) own: BTreeSet<(&'static str, &'static str)>,
     /// Texts of API keys.
@@ -82,8 +84,14 @@ impl World {
         .map(|(path, kind)| Endpoint { template: PathTemplate::parse(path).unwrap(), kind })
         .into();
         let own = BTreeSet::from([("acme", "open")]);
-        let mut world =
-            Self { registry, keys: HashMap::new(), ledger: Ledger::default(), own, credentials: Vec::new() };
+        let mut world = Self {
+            registry,
+            keys: HashMap::new(),
+            ledger: Ledger::default(),
+            sightings: Sightings::default(),
+            own,
+            credentials: Vec::new(),
+        };
         let narrow = Permits { models: Some(BTreeSet::from([name("gpt")])), ..Permits::default() };
         for (tenant, permits) in [("acme", Permits::default()), ("acme", narrow), ("globex", Permits::default())] {
             world.mint(tenant, permits, Vec::new());
@@ -115,6 +123,7 @@ impl World {
             keys: &self.keys,
             vault: self,
             ledger: &self.ledger,
+            sightings: &self.sightings,
             claim_header: gateway_core::wire::CLAIM_HEADER,
         }
     }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_core::gate::Cost;
+use gateway_core::name::TenantName;
 use gateway_core::price::Terms;
+use jiff::tz::TimeZone;
 
 use super::counter::{Hold, Refilled};
 use super::entry::{Counters, Entry, Phase, Standing};
@@ -13,7 +15,7 @@ use super::rate::Rate;
 use super::{
     GrantId, Ledger, LimitState, Now, Refused, RefusedBy, Reservation, ReservationState, Reserved, Subject, amount_of,
 };
-use crate::registry::{Counts, Limit};
+use crate::registry::{Counts, Limit, Watch};
 
 /// How long to wait for what is only reserved or in flight: it may come back at any time.
 const MAY_COME_BACK: Duration = Duration::from_secs(1);
@@ -40,7 +42,7 @@ impl Ledger {
         let mut entry = Entry {
             phase: Phase::Open,
             stands: Standing::reserved(reserved),
-            holds: distinct(&bound),
+            holds: subject.holds(now, &bound),
             reserved,
             terms,
             proxy: Arc::from(proxy),
@@ -62,6 +64,15 @@ impl Ledger {
             state.insert(id, entry);
         }
         Ok(Reserved { states: state.counters.states(now, &bound), reservation })
+    }
+
+    /// What of a watch's window is spent, or reserved and so may be.
+    #[must_use]
+    pub fn spent(&self, now: Now, watch: &Watch, tenant: &TenantName, zone: &TimeZone, principal: &str) -> u64 {
+        let now = self.at(now);
+        let hold = Hold::watched(watch, tenant, principal, zone, now);
+        let used = self.lock().counters.window(&hold);
+        u64::try_from(used.outstanding.saturating_add(used.settled)).unwrap_or(u64::MAX)
     }
 
     /// Where the subject's limits stand, without reserving.
@@ -86,17 +97,19 @@ impl Subject<'_> {
         let plan = self.limits.iter().map(|limit| (limit, Hold::new(limit, self, false, now)));
         plan.chain(self.key_limits.iter().map(|limit| (limit, Hold::new(limit, self, true, now)))).collect()
     }
-}
 
-/// Limits over the same thing share one counter, which is taken from once.
-pub(super) fn distinct(bound: &[(&Limit, Hold)]) -> Vec<Hold> {
-    let mut holds: Vec<Hold> = Vec::with_capacity(bound.len());
-    for (_, hold) in bound {
-        if !holds.contains(hold) {
-            holds.push(hold.clone());
+    /// The counters of these limits and of what is watched. Those over the same thing share one, which is taken from
+    /// once.
+    pub(super) fn holds(&self, now: Now, bound: &[(&Limit, Hold)]) -> Vec<Hold> {
+        let watched = |watch| Hold::watched(watch, self.tenant, self.principal, self.time_zone, now);
+        let mut holds: Vec<Hold> = Vec::with_capacity(bound.len().saturating_add(self.watched.len()));
+        for hold in bound.iter().map(|(_, hold)| hold.clone()).chain(self.watched.iter().map(watched)) {
+            if !holds.contains(&hold) {
+                holds.push(hold);
+            }
         }
+        holds
     }
-    holds
 }
 
 impl Entry {

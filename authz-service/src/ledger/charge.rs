@@ -4,7 +4,6 @@
 
 use gateway_core::gate::Cost;
 
-use super::admission::distinct;
 use super::counter::Hold;
 use super::entry::Standing;
 use super::{Ledger, LimitState, Now, Refused, Subject};
@@ -27,7 +26,7 @@ impl Ledger {
     pub fn charge(&self, now: Now, subject: &Subject<'_>, fits: Option<&Cost>, cost: Cost) -> Result<Charged, Refused> {
         let now = self.at(now);
         let bound = subject.bound(now);
-        let holds = distinct(&bound);
+        let holds = subject.holds(now, &bound);
         let mut state = self.lock();
         if let Some(refused) = fits.and_then(|fits| state.counters.refused(now, &bound, fits)) {
             return Err(refused);
@@ -40,7 +39,7 @@ impl Ledger {
     pub fn refund(&self, now: Now, subject: &Subject<'_>, then: Now, cost: Cost) -> Charged {
         let now = self.at(now);
         let bound = subject.bound(now);
-        let holds = distinct(&subject.bound(then));
+        let holds = subject.holds(then, &subject.bound(then));
         let mut state = self.lock();
         state.counters.replace(now, &holds, &Standing::spent(cost), &Standing::default());
         Charged { states: state.counters.states(now, &bound), holds }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rate::Pace;
 use super::{Now, Subject, amount_of, window};
-use crate::registry::{Counts, Limit, Refill, Scope, Window};
+use crate::registry::{Counts, Limit, Refill, Scope, Watch, Window};
 
 /// Identity of a counter.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -81,6 +81,14 @@ impl Hold {
         let own = own.then(|| credential().into());
         let key = CounterKey::new(limit, subject.tenant, scope, value, own);
         Self::at(key, limit, subject.time_zone, now)
+    }
+
+    /// The hold that a principal's requests have on what is watched.
+    pub(super) fn watched(watch: &Watch, tenant: &TenantName, principal: &str, zone: &TimeZone, now: Now) -> Self {
+        let (scope, value) = if watch.each_principal { (Scope::Principal, principal) } else { (Scope::Tenant, "") };
+        let refill = Refill::Window(watch.window);
+        let limit = Limit { name: String::new(), counts: watch.counts, scope, amount: u64::MAX, refill };
+        Self::at(CounterKey::new(&limit, tenant, scope, value, None), &limit, zone, now)
     }
 
     /// The hold that every request of a tenant has on a tenant-wide limit's counter.

@@ -77,6 +77,7 @@ impl Bench {
             model: &self.model,
             limits: &self.limits,
             key_limits: &self.key_limits,
+            watched: &[],
             longest_stream: Duration::from_secs(3600),
         }
     }

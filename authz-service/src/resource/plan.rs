@@ -48,7 +48,7 @@ struct RawCaps {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-enum RawCounts {
+pub(super) enum RawCounts {
     GpuTime,
     Tokens,
     MicroUsd,
@@ -66,7 +66,7 @@ enum RawScope {
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-enum RawWindow {
+pub(super) enum RawWindow {
     Minute,
     Hour,
     Day,
@@ -149,17 +149,39 @@ fn compile_limit(raw: &RawLimit, owner: Owner, problems: &Problems) -> Option<Li
     let name = raw.name.label(problems);
     let scope = scope(raw, owner, problems);
     let refill = refill(raw, problems);
-    let amount = match raw.counts {
-        RawCounts::GpuTime => raw.amount.gpu_millis_in(1..=u64::MAX, problems),
-        _ => raw.amount.count_in(1..=u64::MAX, problems),
-    };
-    let counts = match raw.counts {
-        RawCounts::GpuTime => Counts::GpuMs,
-        RawCounts::Tokens => Counts::Tokens,
-        RawCounts::MicroUsd => Counts::MicroUsd,
-        RawCounts::Requests => Counts::Requests,
-    };
+    let counts = Counts::from(raw.counts);
+    let amount = amount(&raw.amount, counts, problems);
     Some(Limit { name: name?.to_owned(), counts, scope: scope?, amount: amount?, refill: refill? })
+}
+
+/// An amount of what is counted.
+pub(super) fn amount(raw: &At<Quantity>, counts: Counts, problems: &Problems) -> Option<u64> {
+    match counts {
+        Counts::GpuMs => raw.gpu_millis_in(1..=u64::MAX, problems),
+        Counts::Tokens | Counts::MicroUsd | Counts::Requests => raw.count_in(1..=u64::MAX, problems),
+    }
+}
+
+impl From<RawCounts> for Counts {
+    fn from(raw: RawCounts) -> Self {
+        match raw {
+            RawCounts::GpuTime => Self::GpuMs,
+            RawCounts::Tokens => Self::Tokens,
+            RawCounts::MicroUsd => Self::MicroUsd,
+            RawCounts::Requests => Self::Requests,
+        }
+    }
+}
+
+impl From<RawWindow> for Window {
+    fn from(raw: RawWindow) -> Self {
+        match raw {
+            RawWindow::Minute => Self::Minute,
+            RawWindow::Hour => Self::Hour,
+            RawWindow::Day => Self::Day,
+            RawWindow::Month => Self::Month,
+        }
+    }
 }
 
 fn scope(raw: &RawLimit, owner: Owner, problems: &Problems) -> Option<Scope> {
@@ -189,12 +211,7 @@ fn refill(raw: &RawLimit, problems: &Problems) -> Option<Refill> {
         None
     };
     match (raw.window, &raw.rate, &raw.in_flight) {
-        (Some(window), None, None) => Some(Refill::Window(match window {
-            RawWindow::Minute => Window::Minute,
-            RawWindow::Hour => Window::Hour,
-            RawWindow::Day => Window::Day,
-            RawWindow::Month => Window::Month,
-        })),
+        (Some(window), None, None) => Some(Refill::Window(window.into())),
         (None, Some(rate), None) => match raw.counts {
             RawCounts::Tokens | RawCounts::Requests => rate.duration_to(1, problems).map(Refill::Rate),
             _ => refuse("`rate` goes with `counts: tokens` or `counts: requests` only"),

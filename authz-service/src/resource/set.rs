@@ -33,7 +33,7 @@ pub(super) fn compile(objects: &Objects, origin: &mut Origin<'_>, problems: &Pro
     role_owners(&roles, &tenants, problems);
     let issuers = issuers(objects, &tenants, &roles, origin, problems);
     let keys = keys(objects, &tenants, &models, &roles, problems);
-    let rules = tenant_policy::compile(objects, &tenants, &models, &roles, problems);
+    let (rules, errors) = tenant_policy::compile(objects, &tenants, &models, &roles, problems);
     Registry {
         version: origin.sources().version(),
         tenants: tenants.iter().map(|(_, _, one)| (one.tenant.name.clone(), Arc::clone(&one.tenant))).collect(),
@@ -47,6 +47,7 @@ pub(super) fn compile(objects: &Objects, origin: &mut Origin<'_>, problems: &Pro
         keys,
         issuers,
         rules,
+        errors,
     }
 }
 

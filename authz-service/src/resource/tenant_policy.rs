@@ -1,5 +1,7 @@
 //! `TenantPolicy`: rules over a tenant's requests: whom and what they are about, when they apply, what follows.
 
+mod when;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,23 +9,26 @@ use std::time::Duration;
 use gateway_core::name::{ModelName, TenantName};
 use serde::Deserialize;
 
+use self::when::RawWhen;
+use super::error_texts::{self, RawDetails, RawError};
 use super::field::{At, Each};
 use super::names::Names;
 use super::object::{Object, Objects};
 use super::problem::{Place, Problems, nearest};
 use super::quantity::Quantity;
 use super::role::{Role, canonical, each_model};
-use super::tenant::Compiled;
-use crate::authorization::{Condition, MOST_RULES, Outcome, RolePolicy, Rule, Rules};
-use crate::identity::discovery::Network;
-use crate::registry::{EndpointKind, Model};
+use super::tenant;
+use crate::authorization::{MOST_RULES, Outcome, RolePolicy, Rule, Rules};
+use crate::registry::{EndpointKind, ErrorTexts, Model};
 
 /// `TenantPolicy.spec`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a mapping")]
 pub(super) struct TenantPolicySpec {
     tenant: At<String>,
-    rules: Each<RawRule>,
+    rules: Option<Each<RawRule>>,
+    errors: Option<Each<RawError>>,
+    error_details: Option<RawDetails>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -42,16 +47,6 @@ struct RawRule {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a mapping")]
-struct RawWhen {
-    source_in: Option<At<Each<At<String>>>>,
-    source_outside: Option<At<Each<At<String>>>>,
-    hours_in: Option<At<String>>,
-    hours_outside: Option<At<String>>,
-    days: Option<At<Each<RawDay>>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a mapping")]
 struct RawStepUp {
     acr: Option<At<Each<At<String>>>>,
     amr: Option<At<Each<At<String>>>>,
@@ -66,18 +61,6 @@ enum RawThen {
     Deny,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-enum RawDay {
-    Monday = 1,
-    Tuesday,
-    Wednesday,
-    Thursday,
-    Friday,
-    Saturday,
-    Sunday,
-}
-
 /// What rules refer to.
 #[derive(Clone, Copy)]
 struct Known<'a> {
@@ -88,23 +71,32 @@ struct Known<'a> {
     whole: bool,
 }
 
-/// Compiles the rules of every tenant that has any.
+/// Rules, and words for refusals, by tenant.
+type Compiled = (HashMap<TenantName, Arc<Rules>>, HashMap<TenantName, Arc<ErrorTexts>>);
+
+/// Compiles the rules, and the words, of every tenant that has any.
 pub(super) fn compile(
     objects: &Objects,
-    tenants: &Names<Compiled>,
+    tenants: &Names<tenant::Compiled>,
     models: &Names<Arc<Model>>,
     roles: &Names<Role>,
     problems: &Problems,
-) -> HashMap<TenantName, Arc<Rules>> {
+) -> Compiled {
     let known = Known { models, roles, problems, whole: true };
     let before = problems.count();
     let mut names = Names::new("policy", true);
     let mut by_tenant: HashMap<&str, (Vec<Rule>, Place)> = HashMap::new();
+    let mut errors: HashMap<TenantName, ErrorTexts> = HashMap::new();
     for object in &objects.policies {
         names.declare(&object.name, Some(()), problems);
         let Some(spec) = &object.spec else { continue };
         let Some(of) = tenants.find(&spec.tenant, problems) else { continue };
         of.permitted_namespace(&spec.tenant, object.namespace.as_ref(), problems);
+        let texts = errors.entry(of.tenant.name.clone()).or_default();
+        error_texts::add(texts, spec.errors.iter().flat_map(|list| &list.0), spec.error_details, problems);
+        if spec.rules.is_none() && spec.errors.is_none() && spec.error_details.is_none() && object.whole {
+            problems.add(object.name.place, format!("policy `{}` says nothing", object.name.value));
+        }
         let (rules, place) = by_tenant.entry(&spec.tenant.value).or_insert((Vec::new(), object.name.place));
         rules.extend(Known { whole: object.whole, ..known }.rules(object, spec));
         if rules.len() > MOST_RULES {
@@ -114,15 +106,17 @@ pub(super) fn compile(
         *place = object.name.place;
     }
     if problems.count() > before || objects.policies.iter().any(|object| !object.whole) {
-        return HashMap::new();
+        return Compiled::default();
     }
     let whole = |(tenant, (rules, place))| known.whole(tenants.get(tenant)?, rules, place);
-    by_tenant.into_iter().filter_map(whole).collect()
+    let ruled = by_tenant.into_iter().filter(|(_, (rules, _))| !rules.is_empty());
+    let errors = errors.into_iter().filter(|(_, texts)| *texts != ErrorTexts::default());
+    (ruled.filter_map(whole).collect(), errors.map(|(tenant, texts)| (tenant, Arc::new(texts))).collect())
 }
 
 impl Known<'_> {
     /// The rules of one tenant, together.
-    fn whole(&self, of: &Compiled, rules: Vec<Rule>, place: Place) -> Option<(TenantName, Arc<Rules>)> {
+    fn whole(&self, of: &tenant::Compiled, rules: Vec<Rule>, place: Place) -> Option<(TenantName, Arc<Rules>)> {
         let tenant = &of.tenant;
         let roles = self.roles.iter().filter(|(_, _, role)| role.is_for(tenant.name.as_str()));
         let roles: Vec<&RolePolicy> = roles.map(|(_, _, role)| role.policy()).collect();
@@ -135,7 +129,7 @@ impl Known<'_> {
     fn rules(&self, object: &Object<TenantPolicySpec>, spec: &TenantPolicySpec) -> Vec<Rule> {
         let mut seen = BTreeSet::new();
         let mut rules = Vec::new();
-        for raw in &spec.rules.0 {
+        for raw in spec.rules.iter().flat_map(|rules| &rules.0) {
             raw.name.label(self.problems);
             if !seen.insert(raw.name.value.as_str()) {
                 self.problems.add(raw.name.place, format!("rule `{}` is there already", raw.name.value));
@@ -180,37 +174,6 @@ impl Known<'_> {
             }
         }
         wanted.value.0.iter().map(|class| class.value.clone()).collect()
-    }
-
-    fn conditions(&self, raw: &RawWhen) -> Vec<Condition> {
-        let networks = |list: &At<Each<At<String>>>, field| -> Vec<Network> {
-            self.filled(list, field).0.iter().filter_map(|text| self.network(text)).collect()
-        };
-        let hours = |text: &At<String>| self.hours(text);
-        let mut all = Vec::new();
-        all.extend(raw.source_in.as_ref().map(|list| Condition::SourceIn(networks(list, "sourceIn"))));
-        all.extend(raw.source_outside.as_ref().map(|list| Condition::SourceOutside(networks(list, "sourceOutside"))));
-        let within = raw.hours_in.as_ref().and_then(hours);
-        all.extend(within.map(|(from, to)| Condition::HoursIn { from, to }));
-        let outside = raw.hours_outside.as_ref().and_then(hours);
-        all.extend(outside.map(|(from, to)| Condition::HoursOutside { from, to }));
-        let days = |days: &At<Each<RawDay>>| self.filled(days, "days").0.iter().map(|day| *day as u8).collect();
-        all.extend(raw.days.as_ref().map(days).map(Condition::Days));
-        all
-    }
-
-    fn network(&self, text: &At<String>) -> Option<Network> {
-        let refuse = |error: &_| self.problems.add(text.place, format!("`{}` {error}", text.value));
-        text.value.parse().inspect_err(refuse).ok()
-    }
-
-    fn hours(&self, text: &At<String>) -> Option<(u16, u16)> {
-        let hours = text.value.split_once('-').and_then(|(from, to)| Some((minute(from)?, minute(to)?)));
-        let hours = hours.filter(|(from, to)| from != to);
-        if hours.is_none() {
-            self.problems.add(text.place, format!("`{}` is no span of hours, as `08:00-18:00`", text.value));
-        }
-        hours
     }
 
     fn outcome(&self, raw: &RawRule) -> Option<Outcome> {
@@ -264,14 +227,4 @@ impl Known<'_> {
         }
         &list.value
     }
-}
-
-/// `08:30` → 510; `24:00` is the end of the day.
-fn minute(text: &str) -> Option<u16> {
-    let (hour, minute) = text.split_once(':')?;
-    let digits = |text: &str| text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
-    let number = |text: &str| digits(text).then(|| text.parse::<u16>().ok())?;
-    let (hour, minute) = (number(hour)?, number(minute)?);
-    let whole = hour.checked_mul(60)?.checked_add(minute)?;
-    (minute < 60 && whole <= 24 * 60).then_some(whole)
 }

@@ -17,12 +17,13 @@ use envoy_types::pb::google::protobuf::value::Kind;
 use gateway_core::denial::{Code, Denial};
 use gateway_core::headers::{self, Head};
 use gateway_core::limits::Field;
+use gateway_core::name::TenantName;
 use gateway_core::wire;
 use tonic::{Request, Response, Status};
 
 use super::metrics::Decided;
 use super::service::grant_id;
-use super::wording::{carried, header, passed, refused, text};
+use super::wording::{carried, header, passed, refused, refused_own, text};
 use super::{Service, last_hop};
 use crate::decide::{Allow, Arrival, Decision, Deny, limits};
 use crate::ledger::GrantId;
@@ -172,9 +173,14 @@ fn granted(arrival: &Arrival<'_>, allow: &Allow, grant: &str, body: Body) -> Che
 }
 
 async fn denied(service: &Arc<Service>, arrival: &Arrival<'_>, deny: Deny) -> CheckResponse {
-    let authenticated = deny.facts.tenant.as_ref().map(ToString::to_string);
+    let tenant = deny.facts.tenant.as_ref();
+    let own = tenant.and_then(|tenant| service.registry().errors.get(tenant).cloned());
     let recorded = service.record_deny(arrival, &deny).await.is_ok();
-    let mut response = refused(&deny.denial, &deny.headers, arrival.request_id, authenticated.as_deref());
+    let Deny { denial, headers, .. } = &deny;
+    let mut response = match tenant.zip(own) {
+        Some((tenant, own)) => refused_own(denial, headers, arrival.request_id, tenant.as_str(), &own),
+        None => refused(denial, headers, arrival.request_id, tenant.map(TenantName::as_str)),
+    };
     if recorded && let Some(fields) = &mut response.dynamic_metadata {
         fields.fields.insert(wire::DENIAL.to_owned(), text(arrival.request_id));
     }

@@ -24,12 +24,13 @@ use super::metrics::{Metrics, Phase, Readiness};
 use super::revocations::Revocations;
 use super::watch;
 use crate::cli::ServeOptions;
-use crate::decide::{self, Allow, Arrival, Decision, Deny, Grounds};
+use crate::decide::{self, Allow, Arrival, Decision, Deny, Facts, Grounds};
 use crate::identity::api_key::KeyRecord;
 use crate::identity::discovery::KeyRing;
 use crate::ledger::{BadKey, GrantId, Ledger, Now, Reservation};
 use crate::registry::Registry;
 use crate::resource::{self, BadSources, Problem, Sources};
+use crate::sightings::{Change, Sightings};
 use crate::store::{self, AuditRecord, Command, Reader, Store, StoreError, StoreOptions, WriteError};
 use crate::throttle::Throttle;
 use crate::vault::{self, GrantKey, Kek, KekError, RandomError, Sealed, Secret};
@@ -90,6 +91,7 @@ pub struct Service {
     reader: Arc<Reader>,
     reloading: tokio::sync::Mutex<()>,
     throttle: Throttle,
+    sightings: Sightings,
     published: KeyRing,
 }
 
@@ -135,6 +137,7 @@ impl Service {
             reader,
             reloading: tokio::sync::Mutex::default(),
             throttle: Throttle::new(options.failed_logins_per_minute),
+            sightings: Sightings::restore(restored.sightings),
             published,
         };
         service.published.adopt(&service.registry());
@@ -182,6 +185,7 @@ impl Service {
             published: &self.published,
             vault: self,
             ledger: &self.ledger,
+            sightings: &self.sightings,
             claim_header: wire::CLAIM_HEADER,
         })
     }
@@ -197,7 +201,17 @@ impl Service {
             detail: allow.facts.policy.clone(),
             ..self.record(arrival, &allow.facts)
         };
-        self.write(Command::Decision(Box::new(record), allow.reservation.clone().map(Box::new))).await
+        let decision = Command::Decision(Box::new(record), allow.reservation.clone().map(Box::new));
+        match self.sighted(arrival, &allow.facts) {
+            None => self.write(decision).await,
+            Some(change) => self.write(Command::Batch(vec![decision, Command::Sighted(Box::new(change))])).await,
+        }
+    }
+
+    /// The network that the request makes known, where the state file does not have it.
+    fn sighted(&self, arrival: &Arrival<'_>, facts: &Facts) -> Option<Change> {
+        let (tenant, source) = facts.tenant.as_ref().zip(arrival.source).filter(|_| facts.introduces)?;
+        self.sightings.note(tenant, &facts.principal, source, arrival.now.as_second())
     }
 
     /// Makes a refusal's audit record durable.
@@ -207,13 +221,13 @@ impl Service {
             decision: store::Decision::Deny,
             code: row.code.to_owned(),
             status: row.status,
-            detail: deny.denial.detail.clone().unwrap_or_default(),
+            detail: detail(deny),
             ..self.record(arrival, &deny.facts)
         };
         self.write(Command::Decision(Box::new(record), None)).await
     }
 
-    fn record(&self, arrival: &Arrival<'_>, facts: &crate::decide::Facts) -> AuditRecord {
+    fn record(&self, arrival: &Arrival<'_>, facts: &Facts) -> AuditRecord {
         let name = |name: Option<&str>| name.unwrap_or_default().to_owned();
         AuditRecord {
             at_ms: u64::try_from(arrival.now.as_millisecond()).unwrap_or(0),
@@ -350,6 +364,12 @@ impl Service {
             self.metrics.resources(kind, count);
         }
     }
+}
+
+/// A refusal's detail as the audit log has it: with the conditions of the rule, which the caller is not told.
+fn detail(deny: &Deny) -> String {
+    let detail = deny.denial.detail.clone().unwrap_or_default();
+    if deny.facts.why.is_empty() { detail } else { format!("{detail} It applies to: {}.", deny.facts.why) }
 }
 
 /// The wall clock, for the ledger.

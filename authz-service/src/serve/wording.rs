@@ -12,7 +12,7 @@ use gateway_core::denial::Denial;
 use gateway_core::limits::Field;
 use gateway_core::wire;
 
-use crate::registry::CredentialHeader;
+use crate::registry::{CredentialHeader, ErrorTexts};
 
 /// gRPC codes of the answers.
 const OK: i32 = 0;
@@ -30,10 +30,30 @@ pub(super) fn passed(set: Vec<HeaderValueOption>, remove: Vec<String>, words: BT
 
 /// A refusal on the wire. Status at least 400 and a body, always; without `DENIAL` the module reports it to the audit.
 pub(super) fn refused(denial: &Denial, fields: &[Field], request_id: &str, tenant: Option<&str>) -> CheckResponse {
+    refused_with(denial, fields, denial.body(request_id, tenant.is_some()), tenant)
+}
+
+/// The same for a caller of this tenant, in the tenant's own words where it has any.
+pub(super) fn refused_own(
+    denial: &Denial,
+    fields: &[Field],
+    request_id: &str,
+    tenant: &str,
+    own: &ErrorTexts,
+) -> CheckResponse {
+    let (message, contact) = own
+        .by_code
+        .get(&denial.code)
+        .map_or((denial.code.row().message, ""), |(message, contact)| (message.as_str(), contact.as_str()));
+    let body = denial.body_in_words(message, contact, !own.hides_details, request_id);
+    refused_with(denial, fields, body, Some(tenant))
+}
+
+fn refused_with(denial: &Denial, fields: &[Field], body: Vec<u8>, tenant: Option<&str>) -> CheckResponse {
     let row = denial.code.row();
     let mut headers = vec![header("content-type", "application/json"), header("cache-control", "no-store")];
     headers.extend(fields.iter().map(|field| header(field.name, &field.value)));
-    let body = String::from_utf8(denial.body(request_id, tenant.is_some())).unwrap_or_default();
+    let body = String::from_utf8(body).unwrap_or_default();
     let words = BTreeMap::from([
         (wire::DECISION, wire::DECISION_DENY),
         (wire::LOG_TENANT, tenant.unwrap_or_default()),

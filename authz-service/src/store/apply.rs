@@ -13,6 +13,7 @@ use super::command::{Command, KeyRow, Refusal, Settle, VaultRow};
 use super::integer::int;
 use super::restored::{cost, parse_holds};
 use crate::ledger::{GrantId, Hold, Reservation};
+use crate::sightings::{Change, Sighting};
 
 /// Windows are kept this long after their end, for reports.
 const WINDOW_KEPT_MS: u64 = 2 * 24 * 60 * 60 * 1000;
@@ -44,6 +45,7 @@ pub(super) fn apply(db: &Connection, command: &Command) -> Result<(), WriteError
             db.prepare_cached(sql)?.execute(params![version, bytes])?;
             Ok(())
         }
+        Command::Sighted(change) => sighted(db, change),
         Command::AdminAudit(record) => {
             audit::insert(db, &AuditRecord { decision: Decision::Admin, ..(**record).clone() })
         }
@@ -241,6 +243,18 @@ fn put(db: &Connection, row: &VaultRow) -> Result<(), WriteError> {
         return Ok(());
     }
     Err(WriteError::Conflict(format!("version {version} of `{}`/`{}` is not newer", row.tenant, row.provider)))
+}
+
+fn sighted(db: &Connection, change: &Change) -> Result<(), WriteError> {
+    if let Some(Sighting { tenant, principal, network, .. }) = &change.forgotten {
+        let sql = "DELETE FROM sightings WHERE tenant = ?1 AND principal = ?2 AND network = ?3";
+        db.prepare_cached(sql)?.execute(params![tenant.as_str(), principal, network.to_string()])?;
+    }
+    if let Some(Sighting { tenant, principal, network, first_s, last_s }) = &change.noted {
+        let sql = "INSERT OR REPLACE INTO sightings VALUES (?1, ?2, ?3, ?4, ?5)";
+        db.prepare_cached(sql)?.execute(params![tenant.as_str(), principal, network.to_string(), first_s, last_s])?;
+    }
+    Ok(())
 }
 
 fn prune(db: &Connection, now_ms: u64) -> Result<(), WriteError> {

@@ -87,6 +87,8 @@ pub enum Command {
         /// The set.
         bytes: Vec<u8>,
     },
+    /// A principal's network, new or used again; and one that made room for it.
+    Sighted(Box<crate::sightings::Change>),
     /// What an operator did.
     AdminAudit(Box<AuditRecord>),
     /// Drops windows that ended two days ago, and reservations that nothing corrects any more.

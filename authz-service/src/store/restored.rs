@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use gateway_core::gate::Cost;
+use gateway_core::name::TenantName;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
 use super::command::{KeyRow, VaultRow};
@@ -10,6 +11,7 @@ use super::integer::{optional, uint};
 use super::leases;
 use super::open::StoreError;
 use crate::ledger::{GrantId, Hold, Lease, Reservation, ReservationState, WindowTotal};
+use crate::sightings::Sighting;
 
 /// Everything that survives a restart, as it stood at the last commit.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub struct Restored {
     pub keys: Vec<KeyRow>,
     /// The tenants' sealed provider keys.
     pub vault: Vec<VaultRow>,
+    /// From where principals have been let through.
+    pub sightings: Vec<Sighting>,
     /// The last good set of resources.
     pub sources: Option<Sources>,
     /// Secret of this file, for the MAC of grants.
@@ -77,6 +81,7 @@ pub(super) fn read(connection: &Connection) -> Result<Restored, StoreError> {
             let (tenant, provider, key_id) = (row.get(0)?, row.get(1)?, row.get(2)?);
             Ok(VaultRow { tenant, provider, key_id, version: uint(row, 3)?, sealed: row.get(4)? })
         })?,
+        sightings: sightings(connection)?,
         sources: connection
             .query_row("SELECT version, bytes FROM sources", (), |row| {
                 Ok(Sources { version: row.get(0)?, bytes: row.get(1)? })
@@ -85,6 +90,18 @@ pub(super) fn read(connection: &Connection) -> Result<Restored, StoreError> {
         salt: Salt(meta(connection, "salt")?),
         epoch,
     })
+}
+
+/// A row that cannot be read is a network that is not known.
+fn sightings(connection: &Connection) -> Result<Vec<Sighting>, StoreError> {
+    let kept = rows(connection, "SELECT tenant, principal, network, first_s, last_s FROM sightings", |row| {
+        let (tenant, network): (String, String) = (row.get(0)?, row.get(2)?);
+        let (tenant, network) = (TenantName::parse(&tenant).ok(), network.parse().ok());
+        let (principal, first_s, last_s) = (row.get(1)?, row.get(3)?, row.get(4)?);
+        let whole = tenant.zip(network);
+        Ok(whole.map(|(tenant, network)| Sighting { tenant, principal, network, first_s, last_s }))
+    })?;
+    Ok(kept.into_iter().flatten().collect())
 }
 
 fn outstanding(connection: &Connection) -> Result<Vec<Reservation>, StoreError> {

@@ -155,4 +155,15 @@ CREATE TABLE leases (
     closed_tokens INTEGER, closed_gpu_ms INTEGER, closed_micro_usd INTEGER, closed_requests INTEGER
 ) STRICT, WITHOUT ROWID;
 ",
+    "
+-- From where principals have been let through; seconds since 1970.
+CREATE TABLE sightings (
+    tenant TEXT NOT NULL,
+    principal TEXT NOT NULL,
+    network TEXT NOT NULL,
+    first_s INTEGER NOT NULL,
+    last_s INTEGER NOT NULL,
+    PRIMARY KEY (tenant, principal, network)
+) STRICT, WITHOUT ROWID;
+",
 ];

@@ -77,6 +77,7 @@ pub(super) fn reservation(n: u16) -> Reservation {
         model: &model,
         limits: &limits,
         key_limits: &[],
+        watched: &[],
         longest_stream: Duration::from_secs(3600),
     };
     let terms = crate::ledger::test_terms(cost(50));

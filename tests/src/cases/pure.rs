@@ -10,6 +10,7 @@ use authz_service::identity::discovery::KeyRing;
 use authz_service::ledger::{GrantId, Ledger, Now};
 use authz_service::registry::{CredentialHeader, Registry};
 use authz_service::resource;
+use authz_service::sightings::Sightings;
 use authz_service::vault::{Secret, system_random};
 use gateway_core::denial::Denial;
 use gateway_core::gate::SignedGrant;
@@ -101,12 +102,14 @@ impl Pure {
             now: jiff::Timestamp::now(),
             grant_id: GrantId((u128::from(number)).to_be_bytes()),
         };
+        let sightings = Sightings::default();
         let grounds = Grounds {
             registry: &self.registry,
             published: &KeyRing::offline(),
             keys: &self.keys,
             vault: &NoOwnKeys,
             ledger: &self.ledger,
+            sightings: &sightings,
             claim_header: wire::CLAIM_HEADER,
         };
         match decide::decide(&grounds, &arrival) {

@@ -7,6 +7,7 @@ use jiff::SignedDuration;
 
 use super::*;
 use crate::identity::discovery::Network;
+use crate::registry::{Counts, Watch, Window};
 
 /// Questions to each tenant.
 const EACH: usize = 250;
@@ -19,12 +20,14 @@ struct Plain {
 }
 
 struct Question {
-    role: &'static str,
+    roles: Vec<&'static str>,
     endpoint: EndpointKind,
     model: Option<&'static str>,
     source: Option<IpAddr>,
     now: Timestamp,
     login: Login,
+    over: Vec<SpendBound>,
+    known_since: Option<i64>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -53,19 +56,25 @@ fn cedar_and_a_plain_reference_agree() {
         let cedar = Rules::compile(&tenant, models()[..3].iter(), &compiled, rules.clone()).unwrap();
         for _ in 0..EACH {
             let asked = dice.question();
-            let circumstances = Circumstances::new(asked.source, asked.now, &zone, &asked.login);
+            let (source, now, login, known_since) = (asked.source, asked.now, &asked.login, asked.known_since);
+            let over: Vec<&SpendBound> = asked.over.iter().collect();
+            let circumstances =
+                Circumstances::new(&Found { source, now, zone: &zone, login, over: &over, known_since });
             let model = asked.model.map(named);
             let resource = model.as_ref().map_or(Resource::Endpoint, Resource::Model);
-            let word = match cedar.ask(&super::roles(&[asked.role]), asked.endpoint, resource, &circumstances) {
+            let word = match cedar.ask(&super::roles(&asked.roles), asked.endpoint, resource, &circumstances) {
                 Verdict::Allow(by) => {
-                    assert_eq!(by, format!("role/{}", asked.role));
+                    assert!(
+                        super::super::named(&super::roles(&asked.roles)).any(|role| by == format!("role/{role}")),
+                        "{by}"
+                    );
                     Word::Permitted
                 }
                 Verdict::Rule(rule) => Word::Rule(rule.name.clone()),
                 Verdict::Nothing => Word::Nothing,
             };
             let plain = reference(&roles, &rules, &zone, &asked);
-            assert_eq!(word, plain, "{rules:#?}\n{} {:?} {:?}", asked.role, asked.endpoint, asked.model);
+            assert_eq!(word, plain, "{rules:#?}\n{:?} {:?} {:?}", asked.roles, asked.endpoint, asked.model);
             let kind = match &plain {
                 Word::Permitted => "permitted",
                 Word::Nothing => "nothing",
@@ -85,9 +94,11 @@ fn reference(roles: &[Plain], rules: &[Rule], zone: &TimeZone, asked: &Question)
     if asked.model.is_some_and(|model| !known.contains(&model)) {
         return Word::Nothing;
     }
-    let Some(role) = roles.iter().find(|role| role.name == asked.role) else { return Word::Nothing };
+    let names = if asked.roles.is_empty() { vec![MEMBER] } else { asked.roles.clone() };
+    let find = |name: &&str| roles.iter().find(|role| role.name == *name);
+    let Some(own) = names.iter().map(find).collect::<Option<Vec<&Plain>>>() else { return Word::Nothing };
     let mut strictest: Option<(u8, &str)> = None;
-    for rule in rules.iter().filter(|rule| applies(rule, zone, asked)) {
+    for rule in rules.iter().filter(|rule| applies(rule, &names, zone, asked)) {
         let rank = match rule.then {
             Outcome::StepUp { .. } => 1,
             Outcome::Restrict { .. } => 2,
@@ -102,18 +113,20 @@ fn reference(roles: &[Plain], rules: &[Rule], zone: &TimeZone, asked: &Question)
     if let Some((_, name)) = strictest {
         return Word::Rule(name.to_owned());
     }
-    let endpoint = role.endpoints.as_ref().is_none_or(|kinds| kinds.contains(&asked.endpoint));
-    let model = match (asked.model, &role.models) {
-        (Some(model), Some(models)) => models.contains(&model),
-        _ => true,
+    let permits = |role: &&Plain| {
+        let model = match (asked.model, &role.models) {
+            (Some(model), Some(models)) => models.contains(&model),
+            _ => true,
+        };
+        model && role.endpoints.as_ref().is_none_or(|kinds| kinds.contains(&asked.endpoint))
     };
-    if endpoint && model { Word::Permitted } else { Word::Nothing }
+    if own.iter().any(permits) { Word::Permitted } else { Word::Nothing }
 }
 
-fn applies(rule: &Rule, zone: &TimeZone, asked: &Question) -> bool {
+fn applies(rule: &Rule, names: &[&str], zone: &TimeZone, asked: &Question) -> bool {
     let model = asked.model.map(named);
     let class = asked.model.and_then(|model| MODELS.iter().find(|(name, _)| *name == model)).map(|(_, class)| *class);
-    let about = rule.roles.as_ref().is_none_or(|roles| roles.contains(asked.role))
+    let about = rule.roles.as_ref().is_none_or(|roles| names.iter().any(|name| roles.contains(*name)))
         && rule.endpoints.as_ref().is_none_or(|kinds| kinds.contains(&asked.endpoint))
         && rule.models.as_ref().is_none_or(|models| model.as_ref().is_some_and(|model| models.contains(model)))
         && rule.gpu_classes.as_ref().is_none_or(|classes| class.is_some_and(|class| classes.contains(class)));
@@ -129,6 +142,10 @@ fn applies(rule: &Rule, zone: &TimeZone, asked: &Question) -> bool {
         Condition::HoursIn { from, to } => span(*from, *to),
         Condition::HoursOutside { from, to } => !span(*from, *to),
         Condition::Days(days) => days.contains(&u8::try_from(local.weekday().to_monday_one_offset()).unwrap()),
+        Condition::SpendOver(bound) => asked.over.contains(bound),
+        Condition::NetworkNewFor(span) => {
+            asked.known_since.is_none_or(|since| u64::try_from(asked.now.as_second() - since).unwrap() < span.as_secs())
+        }
     });
     let open = match &rule.then {
         Outcome::Deny => false,
@@ -147,10 +164,15 @@ fn applies(rule: &Rule, zone: &TimeZone, asked: &Question) -> bool {
 struct Dice(u64);
 
 const NAMES: [&str; 3] = ["big", "mid", "small"];
-const KINDS: [EndpointKind; 2] = [EndpointKind::Chat, EndpointKind::Models];
+const KINDS: [EndpointKind; EndpointKind::ALL.len()] = EndpointKind::ALL;
 const NETWORKS: [&str; 6] = ["10.0.0.0/8", "10.1.0.0/16", "192.0.2.128/25", "2001:db8::/32", "0.0.0.0/0", "::/1"];
 const SOURCES: [&str; 7] =
     ["10.0.0.1", "10.1.2.3", "192.0.2.127", "192.0.2.128", "2001:db8::1", "::ffff:10.1.0.9", "fe80::1"];
+
+fn bound(amount: u64) -> SpendBound {
+    let watch = Watch { counts: Counts::MicroUsd, each_principal: amount == 1, window: Window::Hour };
+    SpendBound { watch, amount }
+}
 
 impl Dice {
     fn below(&mut self, sides: usize) -> usize {
@@ -224,7 +246,9 @@ impl Dice {
     fn condition(&mut self) -> Condition {
         let networks = |dice: &mut Self| dice.some(&NETWORKS).iter().map(|text| text.parse().unwrap()).collect();
         let (from, to) = (self.one(&[0, 90, 480, 1320]), self.one(&[60, 360, 1080, 1440]));
-        match self.below(5) {
+        match self.below(7) {
+            5 => Condition::SpendOver(if self.once_in(2) { bound(1) } else { bound(2) }),
+            6 => Condition::NetworkNewFor(Duration::from_secs(self.one(&[60, 86_400]))),
             0 => Condition::SourceIn(networks(self)),
             1 => Condition::SourceOutside(networks(self)),
             2 => Condition::HoursIn { from, to },
@@ -238,7 +262,15 @@ impl Dice {
         let now = NOON.parse::<Timestamp>().unwrap() + SignedDuration::from_secs(seconds);
         let age = self.one(&[0, 59, 60, 61, 899, 900, 901, 86_400]);
         Question {
-            role: self.one(&[MEMBER, "developer", "reader", "developer", "reader", "nobody"]),
+            roles: match self.below(12) {
+                0 => Vec::new(),
+                1 => vec!["nobody"],
+                2 => vec!["developer", "nobody"],
+                3 | 4 => vec!["developer", "reader"],
+                5 => vec![MEMBER, "reader"],
+                6 => vec![MEMBER],
+                _ => vec![self.one(&["developer", "reader"])],
+            },
             endpoint: self.one(&KINDS),
             model: self.one(&[None, Some("big"), Some("mid"), Some("small"), Some("other/own")]),
             source: (!self.once_in(6)).then(|| self.one(&SOURCES).parse().unwrap()),
@@ -252,6 +284,8 @@ impl Dice {
                 },
                 at: (!self.once_in(4)).then(|| now.as_second() - age),
             },
+            over: [1, 2].into_iter().filter(|_| self.once_in(2)).map(bound).collect(),
+            known_since: (!self.once_in(3)).then(|| now.as_second() - self.one(&[0, 59, 60, 86_399, 86_400])),
         }
     }
 }

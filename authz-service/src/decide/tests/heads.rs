@@ -115,7 +115,7 @@ fn callers_share_a_scope_set_where_they_share_every_counter() {
         for one in &callers {
             for other in &callers {
                 let same = counters(&acme, one) == counters(&acme, other);
-                let set = |caller| answer::scope_set(&acme, caller);
+                let set = |caller| answer::scope_set(&acme, caller, &[]);
                 assert_eq!(set(one) == set(other), same, "{scopes:?} {} {}", set(one), set(other));
             }
         }
@@ -146,6 +146,7 @@ fn counters(tenant: &Tenant, caller: &Identity) -> BTreeSet<String> {
         model: &name("gpt"),
         limits: &tenant.plan.limits,
         key_limits: &caller.limits,
+        watched: &[],
         longest_stream: tenant.plan.longest_stream,
     };
     let cost = gate::Cost { tokens: 1, requests: 1, ..gate::Cost::default() };

@@ -5,7 +5,7 @@ use crate::authorization::{BUILT_IN, Condition, Outcome, RolePolicy, Rule, Rules
 
 const BODY: &str = r#"{"model":"llama","messages":[{"role":"user","content":"hi"}]}"#;
 
-fn rule(name: &str, then: Outcome) -> Rule {
+pub(super) fn rule(name: &str, then: Outcome) -> Rule {
     Rule { name: name.into(), roles: None, endpoints: None, models: None, gpu_classes: None, when: Vec::new(), then }
 }
 
@@ -22,20 +22,20 @@ pub(super) fn rules_for(world: &mut World, tenant: &str, rules: Vec<Rule>) {
     world.registry.rules.insert(tenant.name.clone(), Arc::new(compiled));
 }
 
-fn with(rules: Vec<Rule>) -> World {
+pub(super) fn with(rules: Vec<Rule>) -> World {
     let mut world = World::new();
     rules_for(&mut world, "acme", rules);
     world
 }
 
-fn denied(decision: Decision) -> Deny {
+pub(super) fn denied(decision: Decision) -> Deny {
     match decision {
         Decision::Deny(deny) => *deny,
         Decision::Allow(_) => panic!("let through"),
     }
 }
 
-fn held(world: &World, ask: &Ask) -> u32 {
+pub(super) fn held(world: &World, ask: &Ask) -> u32 {
     match ask.head(world, 1) {
         Decision::Allow(allow) => allow.grant.hold_ms,
         Decision::Deny(deny) => panic!("{:?}", deny.denial),

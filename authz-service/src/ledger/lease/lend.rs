@@ -5,7 +5,6 @@ use std::time::Duration;
 use gateway_core::gate::Cost;
 
 use super::{Account, Asked, LIFE, Lease, Lent, sum};
-use crate::ledger::admission::distinct;
 use crate::ledger::entry::{Counters, Standing, State};
 use crate::ledger::{Hold, Ledger, Now, Subject, amount_of};
 use crate::registry::{Counts, Limit, Refill};
@@ -36,7 +35,7 @@ impl Ledger {
         if state.leases.is_buried(asked.id) {
             return Lent { states: state.counters.states(now, &bound), ..Lent::default() };
         }
-        let holds = distinct(&bound);
+        let holds = subject.holds(now, &bound);
         let (mut account, mut lent) = (Account::default(), Lent::default());
         for need in asked.needs {
             let need = Cost { requests: 1, ..*need };

@@ -35,7 +35,7 @@ impl Verdict {
 
     /// Refused by a limit.
     pub(super) fn over(refused: &Refused) -> Self {
-        let Stop { denial, headers } = refusal(refused);
+        let Stop { denial, headers, .. } = refusal(refused);
         let bound = refused.states.iter().find(|state| state.name == refused.limit.name).cloned();
         Self { denial: Some(denial), nearest: bound, headers }
     }

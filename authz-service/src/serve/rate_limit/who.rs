@@ -7,7 +7,7 @@ use gateway_core::name::ModelName;
 
 use super::ask::Named;
 use crate::ledger::Subject;
-use crate::registry::{KeyTerms, Limit, Registry, Scope, Tenant};
+use crate::registry::{KeyTerms, Limit, Registry, Scope, Tenant, Watch};
 use crate::serve::Service;
 
 /// Stands for the model in a charge that names none.
@@ -19,6 +19,7 @@ pub(super) struct Who<'a> {
     principal: &'a str,
     key: Option<&'a str>,
     key_limits: &'a [Limit],
+    watched: &'a [Watch],
     model: ModelName,
 }
 
@@ -35,6 +36,7 @@ impl<'a> Who<'a> {
             principal: named.principal.as_deref().unwrap_or_default(),
             key: named.key.as_deref(),
             key_limits: terms.map_or(&[], |terms: &Arc<KeyTerms>| terms.limits.as_slice()),
+            watched: registry.watched(&named.tenant),
             model: model.cloned().map_or_else(unnamed, Ok)?,
         })
     }
@@ -81,6 +83,7 @@ impl<'a> Who<'a> {
             model: &self.model,
             limits: &self.tenant.plan.limits,
             key_limits: self.key_limits,
+            watched: self.watched,
             longest_stream: self.tenant.plan.longest_stream,
         }
     }

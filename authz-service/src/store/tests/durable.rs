@@ -1,4 +1,5 @@
 use super::*;
+use crate::sightings::Sightings;
 
 #[test]
 fn a_failed_commit_is_told_and_leaves_nothing() {
@@ -243,4 +244,24 @@ fn pruning_takes_only_what_nothing_asks_for_any_more() {
     assert_eq!((count("windows"), count("reservations")), (3, 1));
     write(&store, Command::Prune { now_ms: NOON + 3 * 86_400_000 }).unwrap();
     assert_eq!((count("windows"), count("reservations")), (0, 1));
+}
+
+#[test]
+fn where_principals_are_known_from_is_kept() {
+    let bench = Bench::new();
+    let (store, _) = bench.open();
+    let (acme, known) = (TenantName::parse("acme").unwrap(), Sightings::default());
+    let note = |from: &str, at| known.note(&acme, "ana", from.parse().unwrap(), at);
+    for n in 0..17 {
+        let change = note(&format!("10.0.{n}.1"), 1_000 + n).unwrap();
+        write(&store, Command::Sighted(Box::new(change))).unwrap();
+    }
+    let again = note("10.0.16.9", 1_016 + 24 * 3600).unwrap();
+    write(&store, Command::Sighted(Box::new(again))).unwrap();
+    drop(store);
+    let (_, restored) = bench.open();
+    assert_eq!(restored.sightings.len(), 16, "the first made room");
+    let restored = Sightings::restore(restored.sightings);
+    let since = |from: &str| restored.since(&acme, "ana", from.parse().unwrap());
+    assert_eq!((since("10.0.0.1"), since("10.0.1.1"), since("10.0.16.1")), (None, Some(1_001), Some(1_016)));
 }

@@ -34,6 +34,7 @@ fn with_subject<T>(use_it: impl FnOnce(&Subject<'_>) -> T) -> T {
         model: &model,
         limits: &[daily(), Limit { name: "money".into(), counts: Counts::MicroUsd, ..daily() }, per_minute()],
         key_limits: &[],
+        watched: &[],
         longest_stream: Duration::from_secs(3600),
     })
 }

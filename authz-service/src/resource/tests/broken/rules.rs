@@ -1,5 +1,7 @@
 //! Roles and rules that do not hold together, and rules that do.
 
+use gateway_core::denial::Code;
+
 use super::*;
 
 const R: &str = "rules.yaml";
@@ -23,6 +25,12 @@ spec:
       when: {sourceIn: [192.0.2.0/24], hoursOutside: 08:00-18:00}
       then: restrict
       restrictTo: [gpt]
+    - name: fast
+      when: {spendOver: {counts: microUsd, amount: 5M, window: hour, of: principal}, networkNewFor: 24h}
+      then: deny
+  errors:
+    - {code: policy_denied, message: Ask us., contact: https://help.acme.example}
+  errorDetails: hidden
 ";
 
 #[test]
@@ -34,6 +42,10 @@ fn rules_are_compiled() {
     let reads = |role: &str| rules.reads(&[role.into()].into());
     let readers = reads("readers").unwrap();
     assert!(readers.time && readers.source && readers.model && readers.ages.len() == 1);
+    let (_, texts) = registry.errors.iter().next().unwrap();
+    assert_eq!(texts.by_code[&Code::PolicyDenied].1, "Contact: https://help.acme.example");
+    assert!(texts.hides_details);
+    assert!(readers.networks && readers.spend.len() == 1 && rules.watched().len() == 1);
     assert!(reads("developer").unwrap().source && reads("platform-operator").is_none());
 }
 
@@ -83,6 +95,45 @@ fn rules() {
             "restrictTo: [gpt]",
             "restrictTo: [gtp]",
             &["rules.yaml:18:20: model `gtp` does not exist, did you mean `gpt`?"],
+        ),
+        (
+            "amount: 5M",
+            "amount: 5.5",
+            &[
+                "rules.yaml:20:52: `5.5` is no count: write an integer, with k, M, G (thousands) or Ki, Mi, Gi (1024s) after it",
+            ],
+        ),
+        (
+            "window: hour",
+            "window: week",
+            &["rules.yaml:20:64: unknown value `week`, known: `minute`, `hour`, `day`, `month`"],
+        ),
+        (", of: principal", "", &["rules.yaml:20:25: missing field `of`"]),
+        (
+            "networkNewFor: 24h",
+            "networkNewFor: 91d",
+            &["rules.yaml:20:101: `91d` is out of range: more than 0, at most 90d"],
+        ),
+        (
+            "code: policy_denied",
+            "code: policy_denid",
+            &["rules.yaml:23:14: there is no error `policy_denid`, did you mean `policy_denied`?"],
+        ),
+        (
+            ", message: Ask us., contact: https://help.acme.example",
+            "",
+            &["rules.yaml:23:14: an error must hold one of `message`, `contact`"],
+        ),
+        (
+            "https://help",
+            "http://help",
+            &["rules.yaml:23:56: `http://help.acme.example` must start with `https://` or `mailto:`"],
+        ),
+        ("Ask us.", "\"Ask\\nus.\"", &["rules.yaml:23:38: `message` must be 1 to 300 characters on one line"]),
+        (
+            "  errorDetails: hidden",
+            "    - {code: policy_denied, message: Again.}",
+            &["rules.yaml:24:14: the tenant has words for `policy_denied` already"],
         ),
         ("  rules:", "  rulez:", &["rules.yaml:6:3: unknown field `rulez`, did you mean `rules`?"]),
     ];

@@ -88,6 +88,7 @@ impl Bank {
             model: &model,
             limits: &self.limits,
             key_limits: &[],
+            watched: &[],
             longest_stream: Duration::from_millis(self.longest_ms),
         })
     }
