@@ -49,6 +49,8 @@ pub struct Arrival<'a> {
     pub proxy: &'a str,
     /// The client's certificate as Envoy gives it (PEM, URL-encoded); empty without one.
     pub certificate: &'a str,
+    /// The client's address as the proxy trusts it.
+    pub source: Option<std::net::IpAddr>,
     /// When.
     pub now: jiff::Timestamp,
     /// The grant's id: 16 bytes, at least 80 random bits of them.
@@ -210,7 +212,10 @@ fn admit(grounds: &Grounds<'_>, arrival: &Arrival<'_>, room: Room, facts: &mut F
         return Err(Code::EndpointNotAllowed.into());
     }
     match endpoint.kind {
-        EndpointKind::Models => {
+        EndpointKind::Rotate if identity.key_id.is_none() => {
+            Err(Denial::new(Code::EndpointNotAllowed).detail("Only an API key is rotated here.").into())
+        }
+        EndpointKind::Models | EndpointKind::Rotate => {
             body::check_length(&checked, wire::MAX_DATA_BODY_BYTES as u64)?;
             Ok(answer::data(arrival, &identity, tenant, registry, checked.content_length, room))
         }

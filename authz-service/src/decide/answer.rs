@@ -58,7 +58,7 @@ pub(super) fn head(arrival: &Arrival<'_>, caller: &Caller<'_>, offered: &Offered
 }
 
 /// How long a worker may use the grant for requests alike: never longer than the credential is good for, and not at all
-/// where it is good on one connection only, which workers do not tell from another.
+/// where it is good on one connection or from some places only, which workers do not tell from others.
 fn hold_ms(arrival: &Arrival<'_>, caller: &Caller<'_>) -> u32 {
     let plan = &caller.tenant.plan;
     if plan.audit == Audit::Strict || caller.identity.bound {
@@ -73,8 +73,8 @@ fn hold_ms(arrival: &Arrival<'_>, caller: &Caller<'_>) -> u32 {
 /// which may hold any visible character, comes last.
 pub(super) fn scope_set(tenant: &Tenant, identity: &Identity) -> String {
     let counts = |scope| tenant.plan.limits.iter().any(|limit| limit.scope == scope);
-    let key = identity.key_id.as_ref().filter(|_| counts(Scope::Key) || !identity.limits.is_empty());
-    let by_principal = counts(Scope::Principal) || (counts(Scope::Key) && identity.key_id.is_none());
+    let key = identity.chain.as_ref().filter(|_| counts(Scope::Key) || !identity.limits.is_empty());
+    let by_principal = counts(Scope::Principal) || (counts(Scope::Key) && identity.chain.is_none());
     let mut set = format!("tenant={}", tenant.name);
     for (what, value) in [(";key=", key), (";principal=", Some(&identity.principal).filter(|_| by_principal))] {
         if let Some(value) = value {

@@ -2,6 +2,7 @@
 
 mod differential;
 mod heads;
+mod keys;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, LazyLock};
@@ -16,8 +17,8 @@ use super::*;
 use crate::identity::api_key::NewKey;
 use crate::ledger::{Now, Subject};
 use crate::registry::{
-    Audit, Counts, Endpoint, KeyTerms, Limit, Model, Permits, Plan, Provider, Refill, Reserve, Scope, TenantState,
-    Window,
+    Audit, Counts, Endpoint, KeyAges, KeyTerms, Limit, Model, Permits, Plan, Provider, Refill, Reserve, Scope,
+    TenantState, Window, WrittenKey,
 };
 use crate::vault::system_random;
 
@@ -75,6 +76,7 @@ impl World {
         registry.endpoints = [
             ("/v1/chat/completions", EndpointKind::Chat),
             ("/v1/models", EndpointKind::Models),
+            ("/bulkhead/v1/keys/rotate", EndpointKind::Rotate),
             ("/t/{tenant}/m/{model}", EndpointKind::Chat),
         ]
         .map(|(path, kind)| Endpoint { template: PathTemplate::parse(path).unwrap(), kind })
@@ -94,9 +96,19 @@ impl World {
         let (made, tenant) = (NewKey::generate(&mut system_random).unwrap(), TenantName::parse(tenant).unwrap());
         let (id, created_at) = (made.id.clone(), now());
         let expires_at = created_at + SignedDuration::from_hours(24);
-        let terms = KeyTerms { id: id.clone(), tenant: tenant.clone(), permits, limits, expires_at };
+        let (ages, written) = (KeyAges::default(), WrittenKey::default());
+        let terms = KeyTerms {
+            id: id.clone(),
+            tenant: tenant.clone(),
+            permits,
+            limits,
+            sources: None,
+            expires_at,
+            ages,
+            written,
+        };
         self.registry.keys.insert(id.clone(), Arc::new(terms));
-        let record = KeyRecord { id: id.clone(), tenant, hash: made.hash, created_at, revoked_at: None };
+        let record = KeyRecord::first(&id, tenant, made.hash, created_at);
         self.keys.insert(id, record);
         self.credentials.push(made.text.expose().to_owned());
     }
@@ -126,6 +138,7 @@ struct Ask {
     headers: Vec<(&'static str, String)>,
     body: Vec<u8>,
     now: Timestamp,
+    source: Option<std::net::IpAddr>,
     number: u32,
 }
 
@@ -141,6 +154,7 @@ impl Ask {
             ],
             body: body.into(),
             now: now(),
+            source: None,
             number: 0,
         }
     }
@@ -165,6 +179,7 @@ impl Ask {
             request_id: "r-1",
             proxy: "edge-1",
             certificate: "",
+            source: self.source,
             now: self.now,
             grant_id: GrantId(id),
         })
@@ -218,6 +233,7 @@ fn tenant(tenant: &str, models: &[&str], regions: &[&str], reserve: Reserve) -> 
         models: models.iter().map(|model| name(model)).collect(),
         regions: regions.iter().map(|region| (*region).to_owned()).collect(),
         time_zone: jiff::tz::TimeZone::UTC,
+        key_ages: KeyAges::default(),
     }
 }
 

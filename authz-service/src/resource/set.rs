@@ -35,6 +35,7 @@ pub(super) fn compile(objects: &Objects, origin: &mut Origin<'_>, problems: &Pro
     let keys = keys(objects, &tenants, &models, &roles, problems);
     Registry {
         version: origin.sources().version(),
+        without_keys: String::new(),
         tenants: tenants.iter().map(|(_, _, one)| (one.tenant.name.clone(), Arc::clone(&one.tenant))).collect(),
         models: models
             .iter()

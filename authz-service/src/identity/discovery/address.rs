@@ -1,5 +1,7 @@
-//! Which addresses may be connected to: public ones, and those that an operator listed (security.md B20; RFC 6890).
+//! Blocks of addresses; and which addresses may be connected to: public ones, and those that an operator listed
+//! (security.md B20; RFC 6890).
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
@@ -28,8 +30,16 @@ impl FromStr for Network {
     }
 }
 
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
 impl Network {
-    fn holds(&self, address: IpAddr) -> bool {
+    /// Whether an address is in it. An IPv4 address in IPv6's clothes is none of IPv4: see [`IpAddr::to_canonical`].
+    #[must_use]
+    pub fn holds(&self, address: IpAddr) -> bool {
         width(address) == width(self.address) && self.cut(bits(address)) == bits(self.address)
     }
 
