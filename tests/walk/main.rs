@@ -28,6 +28,7 @@ mod inline_orders;
 mod inline_phases;
 mod inline_stage;
 mod jwt;
+mod keys;
 mod last_hop;
 mod limits;
 mod memory;

@@ -6,6 +6,7 @@ use gateway_core::admission::Admitted;
 use gateway_core::gate::{self, Dialect, Grant};
 use gateway_core::limits::answer_headers;
 use gateway_core::wire;
+use jiff::SignedDuration;
 
 use super::catalog::Offered;
 use super::{Allow, Arrival, Caller, Facts, Room, limits};
@@ -13,6 +14,8 @@ use crate::identity::Identity;
 use crate::ledger::LimitState;
 use crate::registry::{Audit, Permits, Registry, Scope, Tenant};
 
+/// An answer may be under way for this long before a worker counts the time that it holds the grant.
+const UNDER_WAY: SignedDuration = SignedDuration::from_secs(1);
 /// A grant's request must have started upstream this long after the grant reached the module, in milliseconds.
 const LIFETIME_MS: u32 = 5_000;
 /// The same, where the body is still to come: Envoy gives it a minute.
@@ -57,14 +60,14 @@ pub(super) fn head(arrival: &Arrival<'_>, caller: &Caller<'_>, offered: &Offered
     Allow { grant, cluster: String::new(), credential: None, facts: Facts::default(), reservation: None }
 }
 
-/// How long a worker may use the grant for requests alike: never longer than the credential is good for, and not at all
+/// How long a worker may use the grant for requests alike: never as long as the credential is good for, and not at all
 /// where it is good on one connection or from some places only, which workers do not tell from others.
 fn hold_ms(arrival: &Arrival<'_>, caller: &Caller<'_>) -> u32 {
     let plan = &caller.tenant.plan;
     if plan.audit == Audit::Strict || caller.identity.bound {
         return 0;
     }
-    let good_for = caller.identity.expires_at.duration_since(arrival.now);
+    let good_for = caller.identity.expires_at.duration_since(arrival.now).saturating_sub(UNDER_WAY);
     let held = plan.grant_ttl.min(Duration::try_from(good_for).unwrap_or_default());
     u32::try_from(held.as_millis()).unwrap_or(u32::MAX)
 }
