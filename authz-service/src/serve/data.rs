@@ -77,7 +77,7 @@ impl IntoResponse for Refused {
         tracing::warn!(code = row.code, why = denial.detail, "data endpoint refused");
         let status = StatusCode::from_u16(row.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let fields = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
-        let wait = wait.map(|wait| limits::retry_after(wait)).map(|field| [(header::RETRY_AFTER, field.value)]);
+        let wait = wait.map(limits::retry_after).map(|field| [(header::RETRY_AFTER, field.value)]);
         (status, fields, wait, denial.body(&request_id, known)).into_response()
     }
 }

@@ -1,9 +1,9 @@
-//! A key's rotation by its own holder: another key takes over, with the same terms and never more, and the first ends with
-//! the overlap.
+//! A key's rotation by its own holder: another key takes over, with the same terms and never more, and the first ends
+//! with the overlap.
 //!
-//! The new key's resource is written first: without a hash it opens nothing. One transaction then makes the hash, marks the
-//! first key as rotated and writes the audit line. Whatever breaks off before it leaves no new key, and the first one as it
-//! was.
+//! The new key's resource is written first: without a hash it opens nothing. One transaction then makes the hash, marks
+//! the first key as rotated and writes the audit line. Whatever breaks off before it leaves no new key, and the first one
+//! as it was.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -165,8 +165,8 @@ fn too_often<'a>(chain: impl Iterator<Item = &'a KeyRecord>, now: Timestamp) -> 
     Duration::try_from(free_at.duration_since(now)).ok().filter(|wait| !wait.is_zero())
 }
 
-/// From when to when a key lives that takes over from this one: as long as that did, and no longer than its tenant and its
-/// chain allow. Whole seconds: people read the expiry.
+/// From when to when a key lives that takes over from this one: as long as that did, and no longer than its tenant and
+/// its chain allow. Whole seconds: people read the expiry.
 fn span(parent: &KeyRecord, terms: &KeyTerms, now: Timestamp) -> Option<(Timestamp, Timestamp)> {
     let created_at = Timestamp::from_second(now.as_second()).ok()?;
     let lifetime = terms.written.lifetime.min(terms.ages.key).min(api_key::MAX_AGE);
