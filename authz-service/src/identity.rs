@@ -12,6 +12,7 @@ mod strict;
 use gateway_core::denial::Code;
 use gateway_core::name::TenantName;
 
+use crate::authorization::Login;
 use crate::registry::{Limit, Permits};
 
 /// Prefix of the principals that API keys stand for; no token's subject may start with it.
@@ -37,6 +38,8 @@ pub struct Identity {
     pub limits: Vec<Limit>,
     /// It proves nothing from here on, at the latest.
     pub expires_at: jiff::Timestamp,
+    /// How its holder logged in; of a key, nothing is known.
+    pub login: Login,
     /// `jwt` or `api_key`.
     pub method: &'static str,
 }
@@ -89,6 +92,7 @@ impl From<jwt::JwtIdentity> for Identity {
             bound: token.bound,
             limits: Vec::new(),
             expires_at: instant(token.expires_at),
+            login: token.login,
             method: "jwt",
         }
     }
@@ -105,6 +109,7 @@ impl From<api_key::KeyIdentity> for Identity {
             bound: key.placed,
             limits: key.limits,
             expires_at: key.expires_at,
+            login: Login::default(),
             method: "api_key",
         }
     }

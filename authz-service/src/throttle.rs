@@ -23,8 +23,9 @@ pub(crate) enum Source {
     V6([u16; 4]),
 }
 
-impl From<IpAddr> for Source {
-    fn from(address: IpAddr) -> Self {
+impl Source {
+    /// The source that an address is of.
+    pub(crate) const fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(address) => Self::V4(address),
             IpAddr::V6(address) => {
@@ -135,7 +136,7 @@ mod tests {
     }
 
     fn source(text: &str) -> Source {
-        Source::from(text.parse::<IpAddr>().unwrap())
+        Source::of(text.parse().unwrap())
     }
 
     fn later(ms: u64) -> Now {

@@ -2,7 +2,9 @@
 
 mod differential;
 mod heads;
+mod isolation;
 mod keys;
+mod rules;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, LazyLock};
@@ -178,8 +180,8 @@ impl Ask {
             body,
             request_id: "r-1",
             proxy: "edge-1",
-            certificate: "",
             source: self.source,
+            certificate: "",
             now: self.now,
             grant_id: GrantId(id),
         })

@@ -227,7 +227,7 @@ pub fn ends_at(record: &KeyRecord, terms: &KeyTerms) -> Timestamp {
 /// A key that names places is good at none when nobody says where it is used.
 fn may_come_from(terms: &KeyTerms, source: Option<IpAddr>) -> bool {
     let Some(listed) = &terms.sources else { return true };
-    source.is_some_and(|source| listed.iter().any(|network| network.holds(source.to_canonical())))
+    source.is_some_and(|source| listed.iter().any(|network| network.holds(source)))
 }
 
 /// Whether a key that was proved holds at `now`: by what the store (`record`) and the resources (`terms`) say.

@@ -47,7 +47,7 @@ pub(super) fn compile(
     let sources = spec.sources.as_ref().map(|listed| networks(listed, problems));
     let lifetime = lifetime(spec, problems);
     let of = tenants.find(&spec.tenant, problems)?;
-    permitted_namespace(object, spec, of, problems);
+    of.permitted_namespace(&spec.tenant, object.namespace.as_ref(), problems);
     beside_plan(spec, &limits, of, problems);
     let role = match &spec.role {
         None => of.permits.clone(),
@@ -100,14 +100,6 @@ fn lifetime(spec: &ApiKeySpec, problems: &Problems) -> Option<(SignedDuration, T
         return None;
     }
     Some((span, expires))
-}
-
-fn permitted_namespace(object: &Object<ApiKeySpec>, spec: &ApiKeySpec, of: &Compiled, problems: &Problems) {
-    let Some(namespace) = &object.namespace else { return };
-    if !of.namespaces.contains(&namespace.value) {
-        let message = format!("tenant `{}` does not list namespace `{}`", spec.tenant.value, namespace.value);
-        problems.add(namespace.place, message);
-    }
 }
 
 /// Answers and reports name limits by name alone: a key's must differ from its plan's.

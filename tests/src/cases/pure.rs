@@ -95,6 +95,7 @@ impl Pure {
             },
             body: &request.body,
             request_id: &request_id,
+            source: None,
             proxy: PROXY,
             certificate: "",
             source: None,

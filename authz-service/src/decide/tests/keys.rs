@@ -9,7 +9,7 @@ const INSIDE: &str = "10.1.2.3";
 /// A key of acme's for one model, one endpoint and one place, valid for a day; and its text.
 fn narrow(world: &mut World) -> String {
     let endpoints = Some(BTreeSet::from([EndpointKind::Chat]));
-    let permits = Permits { models: Some(BTreeSet::from([name("gpt")])), endpoints };
+    let permits = Permits { models: Some(BTreeSet::from([name("gpt")])), endpoints, ..Permits::default() };
     world.mint("acme", permits, Vec::new());
     let text = world.credentials.last().unwrap().clone();
     let id = text.get(3..15).unwrap().to_owned();

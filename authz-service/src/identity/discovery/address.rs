@@ -23,10 +23,13 @@ impl FromStr for Network {
     fn from_str(text: &str) -> Result<Self, NetworkError> {
         let (address, prefix) = text.split_once('/').ok_or(NetworkError)?;
         let address: IpAddr = address.parse().map_err(|_| NetworkError)?;
-        let digits = prefix.bytes().all(|byte| byte.is_ascii_digit());
+        let digits =
+            prefix.bytes().all(|byte| byte.is_ascii_digit()) && (prefix.len() == 1 || !prefix.starts_with('0'));
         let prefix = prefix.parse().ok().filter(|prefix| digits && *prefix <= width(address)).ok_or(NetworkError)?;
         let network = Self { address, prefix };
-        if network.cut(bits(address)) == bits(address) { Ok(network) } else { Err(NetworkError) }
+        // An IPv4 address in IPv6's clothes would hold nothing: addresses are compared without them.
+        let plain = address.to_canonical() == address && network.cut(bits(address)) == bits(address);
+        if plain { Ok(network) } else { Err(NetworkError) }
     }
 }
 
@@ -37,9 +40,10 @@ impl fmt::Display for Network {
 }
 
 impl Network {
-    /// Whether an address is in it. An IPv4 address in IPv6's clothes is none of IPv4: see [`IpAddr::to_canonical`].
+    /// Whether an address is in it; one of the other family never is.
     #[must_use]
     pub fn holds(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
         width(address) == width(self.address) && self.cut(bits(address)) == bits(self.address)
     }
 
