@@ -39,8 +39,15 @@ pub trait Operations: Send + Sync + 'static {
     fn create_key(&self, by: Operator, asked: CreateKey)
     -> impl Future<Output = Result<CreatedKey, AdminError>> + Send;
 
-    /// Revokes a key for good; revoking it again is no error.
-    fn revoke_key(&self, by: Operator, id: String) -> impl Future<Output = Result<KeyRow, AdminError>> + Send;
+    /// Revokes a key for good, and every key that came of it by rotation: it and these. Revoking it again is no error.
+    fn revoke_key(&self, by: Operator, id: String) -> impl Future<Output = Result<Vec<KeyRow>, AdminError>> + Send;
+
+    /// Revokes all keys of a tenant for good: those that were not revoked before.
+    fn revoke_keys(
+        &self,
+        by: Operator,
+        tenant: TenantName,
+    ) -> impl Future<Output = Result<Vec<KeyRow>, AdminError>> + Send;
 
     /// Keys of one tenant, or of all, by tenant and id.
     fn list_keys(&self, tenant: Option<TenantName>) -> impl Future<Output = Result<Vec<KeyRow>, AdminError>> + Send;

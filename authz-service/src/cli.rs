@@ -155,7 +155,10 @@ fn serve(options: ServeOptions) -> Result<(), CliError> {
 async fn ask(client: &Client, command: Command, out: &mut dyn Write) -> Result<(), CliError> {
     match command {
         Command::Key(KeyCommand::Create(asked)) => key::create(client, asked, out).await,
-        Command::Key(KeyCommand::Revoke { id }) => key::revoke(client, &id, out).await,
+        Command::Key(KeyCommand::Revoke { id: Some(id), .. }) => key::revoke(client, &id, out).await,
+        Command::Key(KeyCommand::Revoke { id: None, tenant, .. }) => {
+            key::revoke_all(client, &tenant.unwrap_or_default(), out).await
+        }
         Command::Key(KeyCommand::List { tenant, output }) => key::list(client, tenant.as_deref(), output, out).await,
         Command::Vault(VaultCommand::Put { tenant, provider }) => vault::put(client, &tenant, &provider, out).await,
         Command::Audit(AuditCommand::Tail { output, limit, follow }) => {

@@ -231,7 +231,10 @@ fn admit(grounds: &Grounds<'_>, arrival: &Arrival<'_>, room: Room, facts: &mut F
     facts.policy = access.at(endpoint.kind)?;
     facts.introduces = access.introduces();
     match endpoint.kind {
-        EndpointKind::Models => {
+        EndpointKind::Rotate if identity.key_id.is_none() => {
+            Err(Denial::new(Code::EndpointNotAllowed).detail("Only an API key is rotated here.").into())
+        }
+        EndpointKind::Models | EndpointKind::Rotate => {
             body::check_length(&checked, wire::MAX_DATA_BODY_BYTES as u64)?;
             Ok(answer::data(arrival, &identity, tenant, &access, checked.content_length, room))
         }

@@ -6,6 +6,7 @@ pub mod api_key;
 mod certificate;
 pub mod discovery;
 pub mod jwt;
+pub mod last_used;
 mod strict;
 
 use gateway_core::denial::Code;
@@ -22,13 +23,16 @@ pub const KEY_PRINCIPAL: &str = "key:";
 pub struct Identity {
     /// The one tenant it belongs to.
     pub tenant: TenantName,
-    /// Who within the tenant: a token's `sub`, or `key:` and the id of an API key.
+    /// Who within the tenant: a token's `sub`, or `key:` and the id of an API key, the first of its chain: a rotation makes
+    /// nobody else of its holder.
     pub principal: String,
     /// The API key's id, when one was used.
     pub key_id: Option<String>,
+    /// The first key of that key's chain: what limits count per key, they count per chain.
+    pub chain: Option<String>,
     /// What the credential may use.
     pub permits: Permits,
-    /// It proves nothing on another connection: its answer is not to be kept for one.
+    /// It proves nothing on another connection, or from another place: its answer is not to be kept for one.
     pub bound: bool,
     /// The credential's own limits, beside the plan's.
     pub limits: Vec<Limit>,
@@ -83,6 +87,7 @@ impl From<jwt::JwtIdentity> for Identity {
             tenant: token.tenant,
             principal: token.principal,
             key_id: None,
+            chain: None,
             permits: token.permits,
             bound: token.bound,
             limits: Vec::new(),
@@ -97,10 +102,11 @@ impl From<api_key::KeyIdentity> for Identity {
     fn from(key: api_key::KeyIdentity) -> Self {
         Self {
             tenant: key.tenant,
-            principal: format!("{KEY_PRINCIPAL}{}", key.id),
+            principal: format!("{KEY_PRINCIPAL}{}", key.chain),
             key_id: Some(key.id),
+            chain: Some(key.chain),
             permits: key.permits,
-            bound: false,
+            bound: key.placed,
             limits: key.limits,
             expires_at: key.expires_at,
             login: Login::default(),

@@ -12,6 +12,7 @@ use gateway_core::claims::PathTemplate;
 use gateway_core::denial::Code;
 use gateway_core::name::{ModelName, TenantName};
 use gateway_core::price::ModelCost;
+use jiff::SignedDuration;
 use serde::Deserialize;
 
 use crate::authorization::Rules;
@@ -23,6 +24,8 @@ use crate::identity::jwt::KeySet;
 pub struct Registry {
     /// First 16 hex digits of the SHA-256 over the sources: names the version in grants and audit records.
     pub version: String,
+    /// The same without the files that hold nothing but API keys: equal, and only keys can differ.
+    pub without_keys: String,
     /// By name.
     pub tenants: HashMap<TenantName, Arc<Tenant>>,
     /// By canonical name and by every alias.
@@ -58,6 +61,8 @@ pub struct Tenant {
     pub regions: BTreeSet<String>,
     /// IANA time zone of its calendar windows.
     pub time_zone: jiff::tz::TimeZone,
+    /// How old its API keys may get.
+    pub key_ages: KeyAges,
 }
 
 /// Only `Active` tenants are admitted; the others are refused by their own rules.
@@ -263,11 +268,13 @@ pub enum EndpointKind {
     Chat,
     /// OpenAI models list.
     Models,
+    /// An API key's own rotation.
+    Rotate,
 }
 
 impl EndpointKind {
     /// Every kind.
-    pub const ALL: [Self; 2] = [Self::Chat, Self::Models];
+    pub const ALL: [Self; 3] = [Self::Chat, Self::Models, Self::Rotate];
 
     /// As resources and operators name it.
     #[must_use]
@@ -275,6 +282,7 @@ impl EndpointKind {
         match self {
             Self::Chat => "chat",
             Self::Models => "models",
+            Self::Rotate => "rotate",
         }
     }
 
@@ -288,7 +296,7 @@ impl EndpointKind {
     #[must_use]
     pub const fn method(self) -> &'static str {
         match self {
-            Self::Chat => "POST",
+            Self::Chat | Self::Rotate => "POST",
             Self::Models => "GET",
         }
     }
@@ -299,6 +307,7 @@ impl EndpointKind {
         match self {
             Self::Chat => None,
             Self::Models => Some("/v1/models"),
+            Self::Rotate => Some("/bulkhead/v1/keys/rotate"),
         }
     }
 }
@@ -315,7 +324,7 @@ pub struct Permits {
 }
 
 /// What an `ApiKey` resource says; the hash is in the store.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct KeyTerms {
     /// Key id.
     pub id: String,
@@ -325,8 +334,44 @@ pub struct KeyTerms {
     pub permits: Permits,
     /// Limits of its own, beside the plan's.
     pub limits: Vec<Limit>,
+    /// Where it may be used from; `None` is anywhere.
+    pub sources: Option<Vec<Network>>,
     /// Not valid from this instant on.
     pub expires_at: jiff::Timestamp,
+    /// How old it may get, whatever else it says: its tenant's policy.
+    pub ages: KeyAges,
+    /// As it stands in the file, for the key that follows it.
+    pub written: WrittenKey,
+}
+
+/// How old API keys of a tenant may get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyAges {
+    /// One key, from when it was made: 24 to 72 hours.
+    pub key: SignedDuration,
+    /// A chain of keys, each made by rotation of the one before, from when the first was made.
+    pub chain: SignedDuration,
+}
+
+impl Default for KeyAges {
+    fn default() -> Self {
+        Self { key: SignedDuration::from_hours(72), chain: SignedDuration::from_hours(30 * 24) }
+    }
+}
+
+/// What a key's resource says in its own words, before role and tenant narrow it. Absent: all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WrittenKey {
+    /// `metadata.namespace`.
+    pub namespace: String,
+    /// A role, instead of the tenant's.
+    pub role: Option<String>,
+    /// Canonical names of models.
+    pub models: Option<BTreeSet<ModelName>>,
+    /// Endpoints.
+    pub endpoints: Option<BTreeSet<EndpointKind>>,
+    /// From `createdAt` to `expiresAt`.
+    pub lifetime: SignedDuration,
 }
 
 /// An issuer that one tenant trusts.

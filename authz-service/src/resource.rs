@@ -23,6 +23,7 @@ mod tenant_policy;
 mod tests;
 mod tree;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 pub use api_key::LONGEST as LONGEST_KEY;
@@ -65,16 +66,22 @@ pub fn from_sources(sources: &Sources, dir: &Path) -> Result<Loaded, Vec<Problem
 
 fn compile(mut origin: Origin<'_>, mut problems: Problems) -> Result<Loaded, Vec<Problem>> {
     let mut objects = Objects { unread: problems.count() > 0, ..Objects::default() };
+    let mut of_keys = BTreeSet::new();
     for (path, text) in origin.sources().resources() {
         let file = problems.file(path);
         let before = problems.count();
         let documents = tree::documents(file, text, &problems);
         objects.unread |= problems.count() > before;
+        let (keys, others) = (objects.keys.len(), documents.len());
         for document in documents {
             objects.read(file, &document, &problems);
         }
+        if objects.keys.len().saturating_sub(keys) == others {
+            of_keys.insert(path.to_owned());
+        }
     }
     let registry = set::compile(&objects, &mut origin, &problems);
+    let registry = Registry { without_keys: origin.sources().version_without(&of_keys), ..registry };
     match problems.into_vec() {
         none if none.is_empty() => Ok(Loaded { registry, sources: origin.into_sources() }),
         problems => Err(problems),

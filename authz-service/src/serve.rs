@@ -110,6 +110,7 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
     clock.abort();
     watch.abort();
     service.record_refused_sources(service::now()).await;
+    service.keep_last_used().await;
     tracing::info!("stopped");
     Ok(())
 }

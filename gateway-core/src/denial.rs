@@ -23,6 +23,8 @@ pub enum Code {
     CredentialInUrl,
     InvalidCredential,
     IdpUnavailable,
+    KeyRotated,
+    KeyChainEnds,
     // tenant, model, endpoint
     TenantConflict,
     TenantSuspended,
@@ -117,6 +119,12 @@ impl Code {
             Self::IdpUnavailable => {
                 row("idp_unavailable", 401, AUTHENTICATION, "The identity provider's keys are not available.")
             }
+            Self::KeyRotated => {
+                row("key_rotated", 409, INVALID, "This key was rotated before, and a key is rotated once.")
+            }
+            Self::KeyChainEnds => {
+                row("key_chain_ends", 403, PERMISSION, "This key's chain is at its greatest age: ask for a new key.")
+            }
             Self::TenantConflict => {
                 row("tenant_conflict", 403, PERMISSION, "The request names another tenant than its credential.")
             }
@@ -191,6 +199,8 @@ impl Code {
         Self::CredentialInUrl,
         Self::InvalidCredential,
         Self::IdpUnavailable,
+        Self::KeyRotated,
+        Self::KeyChainEnds,
         Self::TenantConflict,
         Self::TenantSuspended,
         Self::TenantMismatch,

@@ -30,6 +30,7 @@ mod inline_phases;
 mod inline_stage;
 mod isolation;
 mod jwt;
+mod keys;
 mod last_hop;
 mod limits;
 mod login;

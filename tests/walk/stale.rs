@@ -147,6 +147,35 @@ async fn a_revoked_key_is_accepted_by_no_worker_after_one_sync() {
     assert!(gateway.is_whole().await);
 }
 
+/// The load is of a key two rotations down; its first ancestor, which has ended long ago, is revoked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_came_of_a_revoked_key_is_accepted_by_no_worker_after_one_sync() {
+    let gateway = gateway().envoy(|text| patient(&text, "5s")).start().await;
+    let client = Client::new(gateway.directory().join("admin.sock"));
+    let made = gateway.service().command(&["key", "create", "--tenant", "acme", "--output", "json"]).await;
+    let made: Value = serde_json::from_str(&made).unwrap();
+    let mut key = made["key"].as_str().unwrap().to_owned();
+    for overlap in ["0s", "1h"] {
+        let (bearer, body) = (format!("Bearer {key}"), json!({"overlap": overlap}).to_string());
+        let answer = gateway.post("/bulkhead/v1/keys/rotate", &[("authorization", &bearer)], body).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        key = answer.json()["key"].as_str().unwrap().to_owned();
+    }
+    let load = Load::start(gateway.addr, &format!("Bearer {key}"), true);
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let ended = client.revoke_key(made["id"].as_str().unwrap()).await.expect("it is revoked");
+    let revoked = Instant::now();
+    assert_eq!(ended.len(), 3);
+    tokio::time::sleep(SYNC + Duration::from_millis(1_500)).await;
+    let all = load.end().await;
+    let (count, age) = after(&all, revoked);
+    eprintln!("{count} requests after the revocation, the last accept {age:?} after it");
+    assert!(accepted(&all, revoked) > 0, "it was good before");
+    assert_eq!(stale(&all, revoked, SYNC), 0, "an accept {age:?} after the revocation");
+    assert!(all.iter().filter(|seen| seen.sent > revoked + SYNC).all(|seen| seen.status == 401));
+    assert!(gateway.is_whole().await);
+}
+
 /// What the look above would see if no Sync told of revocations, and that it sees none once one does.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_word_of_revocations_there_are_stale_accepts() {

@@ -76,12 +76,21 @@ impl Client {
         read(&self.call(Method::POST, "/v1/keys", JSON, body.into()).await?)
     }
 
-    /// Revokes a key.
+    /// Revokes a key and what came of it by rotation: the key first.
     ///
     /// # Errors
     /// [`CallError`].
-    pub async fn revoke_key(&self, id: &str) -> Result<KeyRow, CallError> {
+    pub async fn revoke_key(&self, id: &str) -> Result<Vec<KeyRow>, CallError> {
         let path = format!("/v1/keys/{}/revoke", segment(id));
+        read(&self.call(Method::POST, &path, JSON, Bytes::new()).await?)
+    }
+
+    /// Revokes all keys of a tenant.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn revoke_keys(&self, tenant: &str) -> Result<Vec<KeyRow>, CallError> {
+        let path = format!("/v1/tenants/{}/keys/revoke", segment(tenant));
         read(&self.call(Method::POST, &path, JSON, Bytes::new()).await?)
     }
 

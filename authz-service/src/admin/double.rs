@@ -42,7 +42,11 @@ pub(crate) fn row(id: &str) -> KeyRow {
         state: KeyState::Revoked,
         models: None,
         endpoints: None,
+        sources: None,
         expires_at: Some(Timestamp::UNIX_EPOCH),
+        parent: None,
+        child: None,
+        last_used: None,
     }
 }
 
@@ -58,9 +62,15 @@ impl Operations for Remembered {
         })
     }
 
-    async fn revoke_key(&self, _by: Operator, id: String) -> Result<KeyRow, AdminError> {
+    async fn revoke_key(&self, _by: Operator, id: String) -> Result<Vec<KeyRow>, AdminError> {
         self.note(format!("revoke {id}"));
-        if id == "k1" { Ok(row(&id)) } else { Err(AdminError::unknown("key", &id, ["k1"])) }
+        if id == "k1" { Ok(vec![row(&id), row("k2")]) } else { Err(AdminError::unknown("key", &id, ["k1"])) }
+    }
+
+    async fn revoke_keys(&self, _by: Operator, tenant: TenantName) -> Result<Vec<KeyRow>, AdminError> {
+        known(&tenant)?;
+        self.note(format!("revoke all of {tenant}"));
+        Ok(vec![row("k1")])
     }
 
     async fn list_keys(&self, tenant: Option<TenantName>) -> Result<Vec<KeyRow>, AdminError> {

@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
 use super::AdminError;
+use crate::identity::discovery::Network;
 
 /// A key lives for this long unless asked otherwise.
 pub const DEFAULT_TTL: &str = "24h";
@@ -35,6 +36,9 @@ pub struct NewKeyBody {
     /// A role that narrows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
+    /// Blocks of addresses that it may be used from, `10.1.0.0/16` or `2001:db8::/32`; absent: anywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sources: Option<Vec<String>>,
     /// How long it lives, `90m` or `24h`; absent: [`DEFAULT_TTL`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<String>,
@@ -54,6 +58,8 @@ pub struct CreateKey {
     pub endpoints: Option<Vec<String>>,
     /// A role that narrows it.
     pub role: Option<String>,
+    /// Blocks of addresses that it may be used from; `None`: anywhere.
+    pub sources: Option<Vec<String>>,
     /// How long it lives: a minute to [`MAX_TTL`].
     pub ttl: Duration,
     /// Namespace of its resource, a DNS label; `None`: the tenant's name.
@@ -65,17 +71,23 @@ impl TryFrom<NewKeyBody> for CreateKey {
 
     fn try_from(raw: NewKeyBody) -> Result<Self, AdminError> {
         let models = raw.models.map(|models| models.iter().map(|name| model(name)).collect()).transpose()?;
-        if models.as_ref().is_some_and(Vec::is_empty) || raw.endpoints.as_ref().is_some_and(Vec::is_empty) {
+        let empty = |list: &Option<Vec<String>>| list.as_ref().is_some_and(Vec::is_empty);
+        if models.as_ref().is_some_and(Vec::is_empty) || empty(&raw.endpoints) || empty(&raw.sources) {
             return Err(AdminError::Invalid("an empty list allows nothing: leave it out to allow all".into()));
         }
         if let Some(name) = raw.namespace.as_deref().filter(|name| !is_dns_label(name)) {
             return Err(AdminError::Invalid(format!("namespace `{name}` is not a DNS label")));
+        }
+        for text in raw.sources.iter().flatten() {
+            let bad = |error| AdminError::Invalid(format!("source `{text}` {error}"));
+            text.parse::<Network>().map(drop).map_err(bad)?;
         }
         Ok(Self {
             tenant: tenant(&raw.tenant)?,
             models,
             endpoints: raw.endpoints,
             role: raw.role,
+            sources: raw.sources,
             ttl: lifetime(raw.ttl.as_deref().unwrap_or(DEFAULT_TTL))?,
             namespace: raw.namespace,
         })
@@ -172,8 +184,20 @@ pub struct KeyRow {
     pub models: Option<Vec<String>>,
     /// Endpoints it may use; absent: all.
     pub endpoints: Option<Vec<String>>,
-    /// Not valid from this instant on.
+    /// Blocks of addresses that it may be used from; absent: anywhere.
+    #[serde(default)]
+    pub sources: Option<Vec<String>>,
+    /// Not valid from this instant on: its expiry, its greatest age, its chain's, or the end of an overlap.
     pub expires_at: Option<Timestamp>,
+    /// The key that it took over from by rotation.
+    #[serde(default)]
+    pub parent: Option<String>,
+    /// The key that took over from it.
+    #[serde(default)]
+    pub child: Option<String>,
+    /// When it was last used, to some seconds.
+    #[serde(default)]
+    pub last_used: Option<Timestamp>,
 }
 
 /// Whether a key opens anything; only `Active` does.
@@ -306,6 +330,11 @@ mod tests {
         assert!(refusal(|raw| raw.models = Some(vec!["a b".into()])).starts_with("model `a b` must be"));
         assert!(refusal(|raw| raw.models = Some(vec![])).starts_with("an empty list allows nothing"));
         assert_eq!(refusal(|raw| raw.namespace = Some("../x".into())), "namespace `../x` is not a DNS label");
+        assert!(refusal(|raw| raw.sources = Some(vec![])).starts_with("an empty list allows nothing"));
+        for source in ["10.0.0.1", "10.0.0.1/8", "fe80::/129", "localhost/8", ""] {
+            let told = refusal(|raw| raw.sources = Some(vec!["10.0.0.0/8".into(), source.into()]));
+            assert_eq!(told, format!("source `{source}` is no block of addresses, as `10.1.0.0/16` or `::1/128`"));
+        }
     }
 
     #[test]

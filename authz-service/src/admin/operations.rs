@@ -4,11 +4,14 @@
 //! carried to its end when the operator hangs up. What only tightens takes effect before it is durable.
 
 mod key;
+mod key_revocation;
+mod key_rotation;
 mod provider_key;
 mod report;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,6 +19,7 @@ use gateway_core::name::TenantName;
 use jiff::Timestamp;
 use tokio::sync::Mutex;
 
+pub use self::key_rotation::{RotateError, RotateKey, RotatedKey, rotate_key};
 use super::{AdminError, AuditPage, CreateKey, CreatedKey, KeyRow, Operations, Operator, Reloaded, Usage};
 use crate::identity::api_key::KeyRecord;
 use crate::ledger::Ledger;
@@ -38,10 +42,14 @@ pub trait Running: Send + Sync + 'static {
     fn ledger(&self) -> &Ledger;
     /// What provider keys are sealed under.
     fn kek(&self) -> &Kek;
-    /// What is kept of every API key.
-    fn keys(&self) -> Vec<KeyRecord>;
-    /// Decides by this record from now on.
-    fn keep_key(&self, record: KeyRecord);
+    /// What is kept of every API key, by id.
+    fn keys(&self) -> Arc<HashMap<String, KeyRecord>>;
+    /// Decides by these records from now on; what ended a key meanwhile stays.
+    fn keep_keys(&self, records: Vec<KeyRecord>);
+    /// When a key was last used, if it ever was.
+    fn last_used(&self, id: &str) -> Option<Timestamp>;
+    /// Held by whoever changes something.
+    fn changes(&self) -> &Mutex<()>;
     /// Version of a tenant's key of a provider; 0: there is none.
     fn provider_key_version(&self, tenant: &TenantName, provider: &str) -> u64;
     /// Uses this provider key from now on.
@@ -57,15 +65,13 @@ pub struct Administration<R>(Arc<Inner<R>>);
 #[derive(Debug)]
 struct Inner<R> {
     running: Arc<R>,
-    /// Held by whoever changes something.
-    changes: Mutex<()>,
 }
 
 impl<R: Running> Administration<R> {
     /// The operations on `running`.
     #[must_use]
     pub fn new(running: Arc<R>) -> Self {
-        Self(Arc::new(Inner { running, changes: Mutex::new(()) }))
+        Self(Arc::new(Inner { running }))
     }
 }
 
@@ -75,9 +81,14 @@ impl<R: Running> Operations for Administration<R> {
         to_its_end(async move { inner.create_key(by, asked).await }).await
     }
 
-    async fn revoke_key(&self, by: Operator, id: String) -> Result<KeyRow, AdminError> {
+    async fn revoke_key(&self, by: Operator, id: String) -> Result<Vec<KeyRow>, AdminError> {
         let inner = Arc::clone(&self.0);
         to_its_end(async move { inner.revoke_key(by, id).await }).await
+    }
+
+    async fn revoke_keys(&self, by: Operator, tenant: TenantName) -> Result<Vec<KeyRow>, AdminError> {
+        let inner = Arc::clone(&self.0);
+        to_its_end(async move { inner.revoke_keys(by, tenant).await }).await
     }
 
     async fn list_keys(&self, tenant: Option<TenantName>) -> Result<Vec<KeyRow>, AdminError> {
@@ -111,7 +122,7 @@ impl<R: Running> Operations for Administration<R> {
 
 impl<R: Running> Inner<R> {
     async fn reload(&self, by: Operator) -> Result<Reloaded, AdminError> {
-        let _one = self.changes.lock().await;
+        let _one = self.running.changes().lock().await;
         let before = self.running.registry().version.clone();
         self.write(vec![self.action(by, "policies.reload", String::new())]).await?;
         self.load().await?;

@@ -30,6 +30,7 @@ pub fn router<O: Operations>(operations: Arc<O>) -> Router {
     Router::new()
         .route("/v1/keys", post(create_key::<O>).get(list_keys::<O>))
         .route("/v1/keys/{id}/revoke", post(revoke_key::<O>))
+        .route("/v1/tenants/{tenant}/keys/revoke", post(revoke_keys::<O>))
         .route("/v1/vault/{tenant}/{provider}", put(put_provider_key::<O>))
         .route("/v1/audit", get(audit::<O>))
         .route("/v1/usage", get(usage::<O>))
@@ -69,8 +70,16 @@ async fn revoke_key<O: Operations>(
     State(operations): State<Arc<O>>,
     ConnectInfo(by): ConnectInfo<Operator>,
     Path(id): Path<String>,
-) -> Result<Json<KeyRow>, AdminError> {
+) -> Result<Json<Vec<KeyRow>>, AdminError> {
     operations.revoke_key(by, id).await.map(Json)
+}
+
+async fn revoke_keys<O: Operations>(
+    State(operations): State<Arc<O>>,
+    ConnectInfo(by): ConnectInfo<Operator>,
+    Path(tenant): Path<String>,
+) -> Result<Json<Vec<KeyRow>>, AdminError> {
+    operations.revoke_keys(by, messages::tenant(&tenant)?).await.map(Json)
 }
 
 async fn list_keys<O: Operations>(

@@ -37,6 +37,8 @@ const fn users(endpoint: EndpointKind) -> &'static [&'static str] {
     match endpoint {
         EndpointKind::Chat => &[DEVELOPER, DATA_SCIENTIST, SERVICE],
         EndpointKind::Models => &[DEVELOPER, DATA_SCIENTIST, AUDITOR],
+        // Whoever has a key exchanges it: a rotation opens nothing that the key does not.
+        EndpointKind::Rotate => &[DEVELOPER, DATA_SCIENTIST, AUDITOR, SERVICE],
     }
 }
 

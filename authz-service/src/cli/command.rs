@@ -201,13 +201,27 @@ Examples:
   bulkhead key create --tenant acme --model llama-3.1-8b --endpoint chat --ttl 72h
   KEY=$(bulkhead key create --tenant acme --output json | jq -r .key)")]
     Create(NewKey),
-    /// Revoke a key, for good and at once
+    /// Revoke a key and what came of it by rotation, or all of a tenant, for good and at once
+    #[command(after_help = "\
+Examples:
+  bulkhead key revoke 7f3k2m9x0q1a
+  bulkhead key revoke --all --tenant acme")]
     Revoke {
         /// Id of the key, as `key list` shows it
-        id: String,
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        id: Option<String>,
+        /// All keys of the tenant
+        #[arg(long, requires = "tenant")]
+        all: bool,
+        /// Whose
+        #[arg(long, requires = "all")]
+        tenant: Option<String>,
     },
     /// List keys
     #[command(after_help = "\
+`expires` is when it ends: at its expiry, at its tenant's greatest age of keys or of chains, or with the overlap after its
+rotation. `last used` is true to some seconds; while a worker of profile `inline` holds its grant, to the plan's grantTtl.
+
 States: active; expired; revoked; no_resource (the store has its hash, no ApiKey resource names it); no_hash (a
 resource names it, but it was not made by this service). Only active keys open anything.")]
     List {
@@ -228,13 +242,16 @@ pub(super) struct NewKey {
     /// A model that it may use; repeat for more. Without one: all that tenant and role allow
     #[arg(long = "model", value_name = "MODEL")]
     pub(super) models: Vec<String>,
-    /// An endpoint that it may use, `chat` or `models`; repeat for more. Without one: all
+    /// An endpoint that it may use, `chat`, `models` or `rotate`; repeat for more. Without one: all
     #[arg(long = "endpoint", value_name = "ENDPOINT")]
     pub(super) endpoints: Vec<String>,
+    /// A block of addresses that it may be used from, `10.1.0.0/16` or `2001:db8::/32`; repeat for more. Without one: anywhere
+    #[arg(long = "source", value_name = "CIDR")]
+    pub(super) sources: Vec<String>,
     /// A role that narrows it
     #[arg(long)]
     pub(super) role: Option<String>,
-    /// How long it lives: 1m to 72h, as in `90m` or `24h`
+    /// How long it lives: 1m to 72h, or to its tenant's `keys.maxAge`, as in `90m` or `24h`
     #[arg(long, value_name = "DURATION", default_value = crate::admin::messages::DEFAULT_TTL)]
     pub(super) ttl: String,
     /// Namespace of its resource, one that the tenant lists [default: the tenant's name]

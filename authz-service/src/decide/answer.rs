@@ -6,6 +6,7 @@ use gateway_core::admission::Admitted;
 use gateway_core::gate::{self, Dialect, Grant};
 use gateway_core::limits::answer_headers;
 use gateway_core::wire;
+use jiff::SignedDuration;
 
 use super::access::Access;
 use super::catalog::Offered;
@@ -14,6 +15,8 @@ use crate::identity::Identity;
 use crate::ledger::LimitState;
 use crate::registry::{Audit, Permits, Registry, Scope, Tenant, Watch};
 
+/// An answer may be under way for this long before a worker counts the time that it holds the grant.
+const UNDER_WAY: SignedDuration = SignedDuration::from_secs(1);
 /// A grant's request must have started upstream this long after the grant reached the module, in milliseconds.
 const LIFETIME_MS: u32 = 5_000;
 /// The same, where the body is still to come: Envoy gives it a minute.
@@ -58,15 +61,15 @@ pub(super) fn head(arrival: &Arrival<'_>, caller: &Caller<'_>, offered: &Offered
     Allow { grant, cluster: String::new(), credential: None, facts: Facts::default(), reservation: None }
 }
 
-/// How long a worker may use the grant for requests alike: never longer than the credential is good for, and not at all
-/// where it is good on one connection only, which workers do not tell from another, or where a rule read what requests
-/// alike do not share.
+/// How long a worker may use the grant for requests alike: never as long as the credential is good for, and not at all
+/// where it is good on one connection or from some places only, which workers do not tell from others, or where a rule
+/// read what requests alike do not share.
 fn hold_ms(arrival: &Arrival<'_>, caller: &Caller<'_>, access: &Access<'_>) -> u32 {
     let plan = &caller.tenant.plan;
     if plan.audit == Audit::Strict || caller.identity.bound {
         return 0;
     }
-    let good_for = caller.identity.expires_at.duration_since(arrival.now);
+    let good_for = caller.identity.expires_at.duration_since(arrival.now).saturating_sub(UNDER_WAY);
     let held = plan.grant_ttl.min(Duration::try_from(good_for).unwrap_or_default()).min(access.good_for());
     u32::try_from(held.as_millis()).unwrap_or(u32::MAX)
 }
@@ -75,9 +78,9 @@ fn hold_ms(arrival: &Arrival<'_>, caller: &Caller<'_>, access: &Access<'_>) -> u
 /// which may hold any visible character, comes last.
 pub(super) fn scope_set(tenant: &Tenant, identity: &Identity, watched: &[Watch]) -> String {
     let counts = |scope| tenant.plan.limits.iter().any(|limit| limit.scope == scope);
-    let key = identity.key_id.as_ref().filter(|_| counts(Scope::Key) || !identity.limits.is_empty());
+    let key = identity.chain.as_ref().filter(|_| counts(Scope::Key) || !identity.limits.is_empty());
     let watches = watched.iter().any(|watch| watch.each_principal);
-    let by_principal = counts(Scope::Principal) || watches || (counts(Scope::Key) && identity.key_id.is_none());
+    let by_principal = counts(Scope::Principal) || watches || (counts(Scope::Key) && identity.chain.is_none());
     let mut set = format!("tenant={}", tenant.name);
     for (what, value) in [(";key=", key), (";principal=", Some(&identity.principal).filter(|_| by_principal))] {
         if let Some(value) = value {

@@ -74,7 +74,7 @@ fn reserve(
         tenant: &caller.tenant.name,
         time_zone: &caller.tenant.time_zone,
         principal: &caller.identity.principal,
-        key_id: caller.identity.key_id.as_deref(),
+        key_id: caller.identity.chain.as_deref(),
         model: admitted.model,
         limits: &plan.limits,
         key_limits: &caller.identity.limits,

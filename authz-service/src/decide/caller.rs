@@ -21,8 +21,8 @@ pub(super) fn identify(
 ) -> Result<Identity, Denial> {
     let identity = match checked.credential {
         Credential::None => return Err(Code::MissingCredential.into()),
-        Credential::ApiKey(text) => by_key(grounds, text, arrival.now),
-        Credential::Bearer(text) if text.starts_with(api_key::PREFIX) => by_key(grounds, text, arrival.now),
+        Credential::ApiKey(text) => by_key(grounds, text, arrival),
+        Credential::Bearer(text) if text.starts_with(api_key::PREFIX) => by_key(grounds, text, arrival),
         Credential::Bearer(text) => {
             let now = u64::try_from(arrival.now.as_second()).unwrap_or(0);
             let (issuers, published) = (&grounds.registry.issuers, grounds.published);
@@ -33,10 +33,10 @@ pub(super) fn identify(
     identity.map_err(|error| Denial::new(error.code()).detail(error.reason()))
 }
 
-fn by_key(grounds: &Grounds<'_>, text: &str, now: jiff::Timestamp) -> Result<Identity, CredentialError> {
+fn by_key(grounds: &Grounds<'_>, text: &str, arrival: &Arrival<'_>) -> Result<Identity, CredentialError> {
     let parsed = ApiKeyText::parse(text)?;
     let (record, terms) = (grounds.keys.get(&parsed.id), grounds.registry.keys.get(&parsed.id));
-    api_key::check(&parsed, record, terms.map(AsRef::as_ref), now).map(Identity::from)
+    api_key::check(&parsed, record, terms.map(AsRef::as_ref), arrival.source, arrival.now).map(Identity::from)
 }
 
 /// The tenant of the credential, where it is active and every claim names it.

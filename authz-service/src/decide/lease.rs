@@ -47,13 +47,13 @@ fn try_lend(
     let grant = handle.ok_or(Code::NotAdmitted)?;
     let at = Now { unix_ms: u64::try_from(now.as_millisecond()).unwrap_or(0) };
     in_force(grant, at)?;
-    let (tenant, key) = caller(grounds, grant, now)?;
+    let (tenant, key, chain) = caller(grounds, grant, now)?;
     let model = model(grounds, tenant, key, &ask.model)?;
     let subject = Subject {
         tenant: &tenant.name,
         time_zone: &tenant.time_zone,
         principal: &grant.principal,
-        key_id: key.map(|key| key.id.as_str()),
+        key_id: chain,
         model: &model.name,
         limits: &tenant.plan.limits,
         key_limits: key.map_or(&[], |key| key.limits.as_slice()),
@@ -99,21 +99,27 @@ fn in_force(grant: &Grant, now: Now) -> Result<(), Stop> {
     Ok(())
 }
 
-/// The tenant, and the key where the handle is of one, as they stand now.
+/// The tenant, and the key where the handle is of one, with its chain, as they stand now. Where the request came from is not
+/// looked at: a handle of a key that names places is of one request (its `hold_ms` is 0), whose place was looked at when
+/// it was granted, and only the proxy that said so has it.
 fn caller<'a>(
     grounds: &Grounds<'a>,
     grant: &Grant,
     now: jiff::Timestamp,
-) -> Result<(&'a Tenant, Option<&'a KeyTerms>), Stop> {
+) -> Result<(&'a Tenant, Option<&'a KeyTerms>, Option<&'a str>), Stop> {
     let name = TenantName::parse(&grant.tenant).map_err(|_| Code::NotAdmitted)?;
     let tenant = grounds.registry.active(&name)?;
     if grant.key_id.is_empty() {
-        return Ok((tenant, None));
+        return Ok((tenant, None, None));
     }
     let record = grounds.keys.get(&grant.key_id).ok_or(Code::InvalidCredential)?;
     let terms = grounds.registry.keys.get(&grant.key_id).map(AsRef::as_ref);
     let key = api_key::in_force(record, terms, now).map_err(|error| error.code())?;
-    if key.tenant == name { Ok((tenant, Some(key))) } else { Err(Code::InvalidCredential.into()) }
+    if key.tenant == name {
+        Ok((tenant, Some(key), Some(&record.chain.id)))
+    } else {
+        Err(Code::InvalidCredential.into())
+    }
 }
 
 /// One of the tenant's own models, by its canonical name.

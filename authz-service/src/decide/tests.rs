@@ -4,6 +4,7 @@ mod context;
 mod differential;
 mod heads;
 mod isolation;
+mod keys;
 mod rules;
 
 use std::collections::{BTreeSet, HashMap};
@@ -19,8 +20,8 @@ use super::*;
 use crate::identity::api_key::NewKey;
 use crate::ledger::{Now, Subject};
 use crate::registry::{
-    Audit, Counts, Endpoint, KeyTerms, Limit, Model, Permits, Plan, Provider, Refill, Reserve, Scope, TenantState,
-    Window,
+    Audit, Counts, Endpoint, KeyAges, KeyTerms, Limit, Model, Permits, Plan, Provider, Refill, Reserve, Scope,
+    TenantState, Window, WrittenKey,
 };
 use crate::vault::system_random;
 
@@ -79,6 +80,7 @@ impl World {
         registry.endpoints = [
             ("/v1/chat/completions", EndpointKind::Chat),
             ("/v1/models", EndpointKind::Models),
+            ("/bulkhead/v1/keys/rotate", EndpointKind::Rotate),
             ("/t/{tenant}/m/{model}", EndpointKind::Chat),
         ]
         .map(|(path, kind)| Endpoint { template: PathTemplate::parse(path).unwrap(), kind })
@@ -104,9 +106,19 @@ impl World {
         let (made, tenant) = (NewKey::generate(&mut system_random).unwrap(), TenantName::parse(tenant).unwrap());
         let (id, created_at) = (made.id.clone(), now());
         let expires_at = created_at + SignedDuration::from_hours(24);
-        let terms = KeyTerms { id: id.clone(), tenant: tenant.clone(), permits, limits, expires_at };
+        let (ages, written) = (KeyAges::default(), WrittenKey::default());
+        let terms = KeyTerms {
+            id: id.clone(),
+            tenant: tenant.clone(),
+            permits,
+            limits,
+            sources: None,
+            expires_at,
+            ages,
+            written,
+        };
         self.registry.keys.insert(id.clone(), Arc::new(terms));
-        let record = KeyRecord { id: id.clone(), tenant, hash: made.hash, created_at, revoked_at: None };
+        let record = KeyRecord::first(&id, tenant, made.hash, created_at);
         self.keys.insert(id, record);
         self.credentials.push(made.text.expose().to_owned());
     }
@@ -137,8 +149,8 @@ struct Ask {
     headers: Vec<(&'static str, String)>,
     body: Vec<u8>,
     now: Timestamp,
-    number: u32,
     source: Option<std::net::IpAddr>,
+    number: u32,
 }
 
 impl Ask {
@@ -153,8 +165,8 @@ impl Ask {
             ],
             body: body.into(),
             now: now(),
-            number: 0,
             source: None,
+            number: 0,
         }
     }
 
@@ -232,6 +244,7 @@ fn tenant(tenant: &str, models: &[&str], regions: &[&str], reserve: Reserve) -> 
         models: models.iter().map(|model| name(model)).collect(),
         regions: regions.iter().map(|region| (*region).to_owned()).collect(),
         time_zone: jiff::tz::TimeZone::UTC,
+        key_ages: KeyAges::default(),
     }
 }
 

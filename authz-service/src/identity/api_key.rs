@@ -3,9 +3,11 @@
 //! The checksum (GitHub's scheme: CRC-32 in base62) turns typing errors and guesses away before any look-up. It is no
 //! proof of anything: only the hash is.
 
+mod record;
 mod spelling;
 
 use std::fmt;
+use std::net::IpAddr;
 
 use aws_lc_rs::digest;
 use gateway_core::name::TenantName;
@@ -13,6 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use subtle::{Choice, ConstantTimeEq as _};
 use zeroize::Zeroizing;
 
+pub use self::record::{Chain, KeyRecord, Rotated};
 use self::spelling::{BASE36, BASE62, CHECKSUM, ID, SECRET, base62, checksum, new_id};
 use super::CredentialError;
 use crate::registry::{KeyTerms, Limit, Permits};
@@ -53,21 +56,6 @@ pub struct Parsed {
 #[derive(Clone)]
 pub struct KeyHash([u8; 32]);
 
-/// What the store keeps of a key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyRecord {
-    /// Key id.
-    pub id: String,
-    /// Whose.
-    pub tenant: TenantName,
-    /// Of its text.
-    pub hash: KeyHash,
-    /// When it was made.
-    pub created_at: Timestamp,
-    /// When it was revoked; never undone.
-    pub revoked_at: Option<Timestamp>,
-}
-
 /// A verified key and what it may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyIdentity {
@@ -79,6 +67,10 @@ pub struct KeyIdentity {
     pub permits: Permits,
     /// Its own limits.
     pub limits: Vec<Limit>,
+    /// The first key of its chain, whose counters it counts in.
+    pub chain: String,
+    /// It may be used from some places only.
+    pub placed: bool,
     /// Not valid from this instant on: its resource's, or the greatest age.
     pub expires_at: Timestamp,
 }
@@ -191,11 +183,13 @@ impl fmt::Debug for KeyHash {
 /// the same tenant. The secret is compared whether there is a record or not, and before anything else is told apart.
 ///
 /// # Errors
-/// [`CredentialError`]: unknown, wrong secret, revoked and expired are one to strangers; the reason is for the log.
+/// [`CredentialError`]: unknown, wrong secret, revoked, expired and used from elsewhere are one to strangers; the reason is
+/// for the log.
 pub fn check(
     parsed: &Parsed,
     record: Option<&KeyRecord>,
     terms: Option<&KeyTerms>,
+    source: Option<IpAddr>,
     now: Timestamp,
 ) -> Result<KeyIdentity, CredentialError> {
     let dummy = KeyHash::dummy();
@@ -205,16 +199,35 @@ pub fn check(
         return Err(CredentialError::invalid("api key: wrong secret"));
     }
     let terms = in_force(record, terms, now)?;
+    if !may_come_from(terms, source) {
+        return Err(CredentialError::invalid("api key: used from elsewhere"));
+    }
     Ok(KeyIdentity {
         id: record.id.clone(),
         tenant: record.tenant.clone(),
         permits: terms.permits.clone(),
         limits: terms.limits.clone(),
-        expires_at: record
-            .created_at
-            .checked_add(MAX_AGE)
-            .map_or(terms.expires_at, |oldest| oldest.min(terms.expires_at)),
+        chain: record.chain.id.clone(),
+        placed: terms.sources.is_some(),
+        expires_at: ends_at(record, terms),
     })
+}
+
+/// From where on a key is not valid, to the second and whatever its resource says: its expiry, its tenant's greatest age,
+/// the end of the overlap once it was rotated, and the greatest age of its chain; the earliest of them.
+#[must_use]
+pub fn ends_at(record: &KeyRecord, terms: &KeyTerms) -> Timestamp {
+    let after = |since: Timestamp, age: SignedDuration| since.checked_add(age).unwrap_or(Timestamp::MAX);
+    let oldest = after(record.created_at, terms.ages.key.min(MAX_AGE));
+    let chain = after(record.chain.began_at, terms.ages.chain);
+    let rotated = record.rotated.as_ref().map_or(Timestamp::MAX, |rotated| rotated.until);
+    terms.expires_at.min(oldest).min(chain).min(rotated)
+}
+
+/// A key that names places is good at none when nobody says where it is used.
+fn may_come_from(terms: &KeyTerms, source: Option<IpAddr>) -> bool {
+    let Some(listed) = &terms.sources else { return true };
+    source.is_some_and(|source| listed.iter().any(|network| network.holds(source)))
 }
 
 /// Whether a key that was proved holds at `now`: by what the store (`record`) and the resources (`terms`) say.
@@ -233,7 +246,7 @@ pub fn in_force<'a>(
     if terms.id != record.id || terms.tenant != record.tenant {
         return Err(CredentialError::invalid("api key: the resource is another tenant's"));
     }
-    if now >= terms.expires_at || now.duration_since(record.created_at) > MAX_AGE {
+    if now >= ends_at(record, terms) {
         return Err(CredentialError::invalid("api key: expired"));
     }
     Ok(terms)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
 use super::field::{At, Each};
@@ -13,7 +13,8 @@ use super::plan::{self, Owner, RawLimit};
 use super::problem::Problems;
 use super::role::{self, Role};
 use super::tenant::Compiled;
-use crate::registry::{EndpointKind, KeyTerms, Limit, Model};
+use crate::identity::discovery::{Network, NetworkError};
+use crate::registry::{EndpointKind, KeyTerms, Limit, Model, WrittenKey};
 
 /// `ApiKey.spec`.
 #[derive(Debug, Deserialize)]
@@ -24,6 +25,7 @@ pub(super) struct ApiKeySpec {
     models: Option<Each<At<String>>>,
     endpoints: Option<Each<EndpointKind>>,
     limits: Option<Each<RawLimit>>,
+    sources: Option<Each<At<String>>>,
     created_at: At<String>,
     expires_at: At<String>,
 }
@@ -42,7 +44,8 @@ pub(super) fn compile(
 ) -> Option<KeyTerms> {
     let own = role::permits(spec.models.as_ref(), spec.endpoints.as_ref(), models, problems);
     let limits = spec.limits.as_ref().map(|raw| plan::limits(raw, Owner::Key, problems)).unwrap_or_default();
-    let expires_at = lifetime(spec, problems);
+    let sources = spec.sources.as_ref().map(|listed| networks(listed, problems));
+    let lifetime = lifetime(spec, problems);
     let of = tenants.find(&spec.tenant, problems)?;
     of.permitted_namespace(&spec.tenant, object.namespace.as_ref(), problems);
     beside_plan(spec, &limits, of, problems);
@@ -50,16 +53,37 @@ pub(super) fn compile(
         None => of.permits.clone(),
         role => role::of(role.as_ref(), &spec.tenant.value, roles, problems)?,
     };
+    let (lifetime, expires_at) = lifetime?;
+    let written = WrittenKey {
+        namespace: object.namespace.as_ref().map(|namespace| namespace.value.clone()).unwrap_or_default(),
+        role: spec.role.as_ref().map(|role| role.value.clone()),
+        models: own.models.clone(),
+        endpoints: own.endpoints.clone(),
+        lifetime,
+    };
     Some(KeyTerms {
         id: object.name.value.clone(),
         tenant: of.tenant.name.clone(),
         permits: role::narrow(role, own),
         limits,
-        expires_at: expires_at?,
+        sources,
+        expires_at,
+        ages: of.tenant.key_ages,
+        written,
     })
 }
 
-fn lifetime(spec: &ApiKeySpec, problems: &Problems) -> Option<Timestamp> {
+/// A list without an entry that holds is nowhere, not anywhere.
+fn networks(listed: &Each<At<String>>, problems: &Problems) -> Vec<Network> {
+    let read = |text: &At<String>| {
+        let refuse = |error: &NetworkError| problems.add(text.place, format!("`{}` {error}", text.value));
+        text.value.parse().inspect_err(refuse).ok()
+    };
+    listed.0.iter().filter_map(read).collect()
+}
+
+/// How long the key lives, and when that ends.
+fn lifetime(spec: &ApiKeySpec, problems: &Problems) -> Option<(SignedDuration, Timestamp)> {
     let instant = |at: &At<String>| {
         let refuse = |_: &_| {
             let message = format!("`{}` is no RFC 3339 instant, as `2026-01-31T12:00:00Z`", at.value);
@@ -69,12 +93,13 @@ fn lifetime(spec: &ApiKeySpec, problems: &Problems) -> Option<Timestamp> {
     };
     let (created, expires) = (instant(&spec.created_at), instant(&spec.expires_at));
     let (created, expires) = (created?, expires?);
-    let lifetime = Duration::try_from(expires.duration_since(created)).unwrap_or_default();
+    let span = expires.duration_since(created);
+    let lifetime = Duration::try_from(span).unwrap_or_default();
     if lifetime.is_zero() || lifetime > LONGEST {
         problems.add(spec.expires_at.place, "`expiresAt` must be after `createdAt`, and at most 72h after it");
         return None;
     }
-    Some(expires)
+    Some((span, expires))
 }
 
 /// Answers and reports name limits by name alone: a key's must differ from its plan's.

@@ -96,6 +96,18 @@ impl At<Quantity> {
         None
     }
 
+    /// The duration, if it lies in the range, which is in hours.
+    pub(super) fn hours_in(&self, range: RangeInclusive<u64>, problems: &Problems) -> Option<Duration> {
+        let duration = self.duration(problems)?;
+        let bounds = |hours: &u64| Duration::from_secs(hours.saturating_mul(3600));
+        if (bounds(range.start())..=bounds(range.end())).contains(&duration) {
+            return Some(duration);
+        }
+        let (least, most) = (range.start(), range.end());
+        problems.add(self.place, format!("`{}` is out of range: {least}h to {most}h", self.value));
+        None
+    }
+
     fn duration(&self, problems: &Problems) -> Option<Duration> {
         let millis = self.value.millis();
         millis.map(Duration::from_millis).inspect_err(|error| problems.add(self.place, error.to_string())).ok()

@@ -1,4 +1,4 @@
-//! A new `ApiKey` resource, as `bulkhead key create` writes it. Knows neither the key nor its hash.
+//! A new `ApiKey` resource, as `bulkhead key create` and a rotation write it. Knows neither the key nor its hash.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::object::API_VERSION;
+use crate::registry::{Counts, Limit, Refill, Window};
 
 /// What a new key's resource says. An absent list is all that the tenant, or the role, may.
 #[derive(Clone, Debug)]
@@ -24,8 +25,12 @@ pub struct NewKey<'a> {
     pub role: Option<&'a str>,
     /// Models or aliases.
     pub models: Option<&'a [String]>,
-    /// `chat`, `models`.
+    /// `chat`, `models`, `rotate`.
     pub endpoints: Option<&'a [String]>,
+    /// Its own limits, beside the plan's.
+    pub limits: &'a [Limit],
+    /// Blocks of addresses that it may be used from.
+    pub sources: Option<&'a [String]>,
     /// Now.
     pub created_at: Timestamp,
     /// At most [`LONGEST_KEY`](super::LONGEST_KEY) later.
@@ -68,8 +73,54 @@ struct Spec<'a> {
     models: Option<&'a [String]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     endpoints: Option<&'a [String]>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    limits: Vec<WrittenLimit<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sources: Option<&'a [String]>,
     created_at: Timestamp,
     expires_at: Timestamp,
+}
+
+/// A key's limit: each counts that key, and says so nowhere.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WrittenLimit<'a> {
+    name: &'a str,
+    counts: &'static str,
+    amount: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    window: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    in_flight: Option<bool>,
+}
+
+impl<'a> From<&'a Limit> for WrittenLimit<'a> {
+    fn from(limit: &'a Limit) -> Self {
+        let counts = match limit.counts {
+            Counts::GpuMs => "gpuTime",
+            Counts::Tokens => "tokens",
+            Counts::MicroUsd => "microUsd",
+            Counts::Requests => "requests",
+        };
+        let written =
+            Self { name: &limit.name, counts, amount: limit.amount, window: None, rate: None, in_flight: None };
+        match limit.refill {
+            Refill::Window(window) => Self { window: Some(window_name(window)), ..written },
+            Refill::Rate(per) => Self { rate: Some(format!("{}ms", per.as_millis())), ..written },
+            Refill::InFlight => Self { in_flight: Some(true), ..written },
+        }
+    }
+}
+
+const fn window_name(window: Window) -> &'static str {
+    match window {
+        Window::Minute => "minute",
+        Window::Hour => "hour",
+        Window::Day => "day",
+        Window::Month => "month",
+    }
 }
 
 /// The YAML of a new `ApiKey`.
@@ -83,6 +134,8 @@ pub fn api_key_document(key: &NewKey<'_>) -> Result<String, NewKeyError> {
         role: key.role,
         models: key.models,
         endpoints: key.endpoints,
+        limits: key.limits.iter().map(WrittenLimit::from).collect(),
+        sources: key.sources,
         created_at: key.created_at,
         expires_at: key.expires_at,
     };

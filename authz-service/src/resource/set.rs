@@ -36,6 +36,7 @@ pub(super) fn compile(objects: &Objects, origin: &mut Origin<'_>, problems: &Pro
     let (rules, errors) = tenant_policy::compile(objects, &tenants, &models, &roles, problems);
     Registry {
         version: origin.sources().version(),
+        without_keys: String::new(),
         tenants: tenants.iter().map(|(_, _, one)| (one.tenant.name.clone(), Arc::clone(&one.tenant))).collect(),
         models: models
             .iter()

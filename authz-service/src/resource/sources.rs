@@ -3,7 +3,7 @@
 
 mod walk;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -47,10 +47,17 @@ impl Sources {
     /// First 16 hex digits of the SHA-256 over paths and texts, each after its length.
     #[must_use]
     pub fn version(&self) -> String {
+        self.version_without(&BTreeSet::new())
+    }
+
+    /// The same without some of the YAML files, by path.
+    #[must_use]
+    pub(super) fn version_without(&self, left_out: &BTreeSet<String>) -> String {
         let mut hash = Sha256::new();
         for map in [&self.resources, &self.jwks] {
-            hash.update((map.len() as u64).to_be_bytes());
-            for part in map.iter().flat_map(|(path, text)| [path, text]) {
+            let parts: Vec<_> = map.iter().filter(|(path, _)| !left_out.contains(*path)).collect();
+            hash.update((parts.len() as u64).to_be_bytes());
+            for part in parts.into_iter().flat_map(|(path, text)| [path, text]) {
                 hash.update((part.len() as u64).to_be_bytes());
                 hash.update(part.as_bytes());
             }

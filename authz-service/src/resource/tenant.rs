@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use gateway_core::name::TenantName;
+use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 use serde::Deserialize;
 
@@ -12,9 +13,10 @@ use super::issuer::{self, RawIssuer};
 use super::names::Names;
 use super::object::Object;
 use super::problem::{Place, Problems, nearest};
+use super::quantity::Quantity;
 use super::role::{self, Role};
 use super::sources::Origin;
-use crate::registry::{Issuer, Model, Permits, Plan, Provider, Tenant, TenantState};
+use crate::registry::{Issuer, KeyAges, Model, Permits, Plan, Provider, Tenant, TenantState};
 
 /// `Tenant.spec`.
 #[derive(Debug, Deserialize)]
@@ -28,6 +30,15 @@ pub(super) struct TenantSpec {
     role: Option<At<String>>,
     namespaces: Option<Each<At<String>>>,
     issuers: Option<Each<RawIssuer>>,
+    keys: Option<RawKeyAges>,
+}
+
+/// How old keys may get.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a mapping")]
+struct RawKeyAges {
+    max_age: Option<At<Quantity>>,
+    max_chain_age: Option<At<Quantity>>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -86,6 +97,7 @@ pub(super) fn compile(
     let namespaces = namespaces.filter_map(|namespace| namespace.label(problems).map(str::to_owned)).collect();
     let permits = role::of(spec.role.as_ref(), &object.name.value, known.roles, problems);
     let regions = regions(spec, known, problems);
+    let key_ages = spec.keys.as_ref().map_or(Some(KeyAges::default()), |ages| key_ages(ages, problems));
     targets(spec, &regions, known, problems);
     let tenant = Tenant {
         name: name?,
@@ -99,6 +111,7 @@ pub(super) fn compile(
         models: role::canonical(&spec.models, known.models, problems),
         regions,
         time_zone: time_zone?,
+        key_ages: key_ages?,
     };
     Some(Compiled { tenant: Arc::new(tenant), namespaces, permits: permits? })
 }
@@ -109,6 +122,17 @@ fn time_zone(zone: &At<String>, problems: &Problems) -> Option<TimeZone> {
         problems.add(zone.place, message);
     };
     TimeZone::get(&zone.value).inspect_err(unknown).ok()
+}
+
+fn key_ages(ages: &RawKeyAges, problems: &Problems) -> Option<KeyAges> {
+    let defaults = KeyAges::default();
+    let or = |raw: Option<&At<Quantity>>, range, default| match raw {
+        None => Some(default),
+        Some(raw) => raw.hours_in(range, problems).and_then(|age| SignedDuration::try_from(age).ok()),
+    };
+    let key = or(ages.max_age.as_ref(), 24..=72, defaults.key);
+    let chain = or(ages.max_chain_age.as_ref(), 24..=90 * 24, defaults.chain);
+    Some(KeyAges { key: key?, chain: chain? })
 }
 
 /// A region without a provider is a slip of the pen.

@@ -113,6 +113,11 @@ async fn answer(service: &Arc<Service>, http: &HttpRequest, from: &From<'_>, bod
         Body::Here => service.decide(&arrival),
         Body::Later => service.decide_head(&arrival),
     };
+    let facts = match &decision {
+        Decision::Allow(allow) => &allow.facts,
+        Decision::Deny(deny) => &deny.facts,
+    };
+    service.used(facts.key_id.as_deref(), u64::try_from(now.as_millisecond()).unwrap_or(0));
     match decision {
         Decision::Allow(allow) => allowed(service, &arrival, *allow, body).await,
         Decision::Deny(deny) => {

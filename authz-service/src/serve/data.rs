@@ -4,8 +4,10 @@
 //! The grant's MAC, method, path and age are checked, and nothing else of the request is believed.
 
 mod models;
+mod rotate;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRequestParts};
@@ -17,10 +19,12 @@ use gateway_core::gate::Grant;
 use gateway_core::wire;
 
 use super::Service;
+use crate::decide::limits;
 
 /// The data endpoints.
 pub(super) fn router(service: Arc<Service>) -> Router {
-    Router::new().merge(models::route()).layer(DefaultBodyLimit::max(wire::MAX_DATA_BODY_BYTES)).with_state(service)
+    let router = Router::new().merge(models::route()).merge(rotate::route());
+    router.layer(DefaultBodyLimit::max(wire::MAX_DATA_BODY_BYTES)).with_state(service)
 }
 
 /// The grant of a request to a data endpoint, for this very request: whose it is.
@@ -53,21 +57,27 @@ fn granted(service: &Service, method: &str, path: &str, headers: &HeaderMap) -> 
 struct Refused {
     denial: Denial,
     request_id: String,
+    /// The client proved who it is: it reads the detail too.
+    known: bool,
+    /// When to ask again.
+    wait: Option<Duration>,
 }
 
 impl Refused {
     fn new(denial: Denial, headers: &HeaderMap) -> Self {
         let id = headers.get(wire::REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
-        Self { denial, request_id: id.to_owned() }
+        Self { denial, request_id: id.to_owned(), known: false, wait: None }
     }
 }
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        let Self { denial, request_id } = self;
+        let Self { denial, request_id, known, wait } = self;
         let row = denial.code.row();
         tracing::warn!(code = row.code, why = denial.detail, "data endpoint refused");
         let status = StatusCode::from_u16(row.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        (status, [(header::CONTENT_TYPE, "application/json")], denial.body(&request_id, false)).into_response()
+        let fields = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
+        let wait = wait.map(limits::retry_after).map(|field| [(header::RETRY_AFTER, field.value)]);
+        (status, fields, wait, denial.body(&request_id, known)).into_response()
     }
 }

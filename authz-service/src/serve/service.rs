@@ -3,7 +3,9 @@
 //! The registry is swapped whole; keys and sealed provider keys are copies of what the state file holds, changed only
 //! after the state file has the change.
 
+mod changed;
 mod issuers;
+mod key_use;
 mod running;
 mod signing;
 mod sources;
@@ -27,6 +29,7 @@ use crate::cli::ServeOptions;
 use crate::decide::{self, Allow, Arrival, Decision, Deny, Facts, Grounds};
 use crate::identity::api_key::KeyRecord;
 use crate::identity::discovery::KeyRing;
+use crate::identity::last_used::LastUsed;
 use crate::ledger::{BadKey, GrantId, Ledger, Now, Reservation};
 use crate::registry::Registry;
 use crate::resource::{self, BadSources, Problem, Sources};
@@ -93,6 +96,9 @@ pub struct Service {
     throttle: Throttle,
     sightings: Sightings,
     published: KeyRing,
+    last_used: LastUsed,
+    /// Held by whoever changes keys or policies.
+    changes: tokio::sync::Mutex<()>,
 }
 
 impl Service {
@@ -122,6 +128,8 @@ impl Service {
         let registry = Arc::new(ArcSwap::from_pointee(loaded.registry));
         let revocations = Arc::new(Revocations::new(restored.epoch));
         let published = issuers::ring(&metrics, &registry, &revocations)?;
+        let last_used = restored.keys.iter().filter_map(|key| Some((key.id.clone(), key.used_ms?)));
+        let last_used = LastUsed::kept_as(last_used);
         let service = Self {
             registry,
             keys: ArcSwap::from_pointee(restored.keys.iter().filter_map(key_record).collect()),
@@ -139,6 +147,8 @@ impl Service {
             throttle: Throttle::new(options.failed_logins_per_minute),
             sightings: Sightings::restore(restored.sightings),
             published,
+            last_used,
+            changes: tokio::sync::Mutex::default(),
         };
         service.published.adopt(&service.registry());
         service.count_resources();
@@ -300,10 +310,11 @@ impl Service {
         let changed = self.registry().version != loaded.registry.version;
         let version = loaded.registry.version.clone();
         self.published.adopt(&loaded.registry);
-        self.registry.store(Arc::new(loaded.registry));
+        let after = Arc::new(loaded.registry);
+        let before = self.registry.swap(Arc::clone(&after));
         self.count_resources();
         if changed {
-            self.revocations.revoke_all();
+            self.void_changed(&before, &after);
             tracing::info!(version, "policies loaded");
             self.keep_sources(version, &loaded.sources).await;
         }
@@ -348,6 +359,9 @@ impl Service {
             }
         }
         self.expire_leases(now).await;
+        if (now.unix_ms / 1000).is_multiple_of(5) {
+            self.keep_last_used().await;
+        }
         if (now.unix_ms / 1000).is_multiple_of(60) {
             self.submit(Command::Prune { now_ms: now.unix_ms });
         }

@@ -1,5 +1,6 @@
 //! One command as SQL. Runs inside the writer's transaction and nowhere else.
 
+mod keys;
 mod leases;
 
 use std::time::Duration;
@@ -9,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::WriteError;
 use super::audit::{self, AuditRecord, Decision};
-use super::command::{Command, KeyRow, Refusal, Settle, VaultRow};
+use super::command::{Command, Refusal, Settle, VaultRow};
 use super::integer::int;
 use super::restored::{cost, parse_holds};
 use crate::ledger::{GrantId, Hold, Reservation};
@@ -37,8 +38,10 @@ pub(super) fn apply(db: &Connection, command: &Command) -> Result<(), WriteError
             refusals.iter().try_for_each(|refusal| refused(db, proxy, worker, refusal))?;
             lost.map_or(Ok(()), |(count, sequence)| lose(db, proxy, worker, count, sequence, *at_ms))
         }
-        Command::KeyCreate(key) => create_key(db, key),
-        Command::KeyRevoke { id, at_ms } => revoke_key(db, id, *at_ms),
+        Command::KeyCreate(key) => keys::create(db, key),
+        Command::KeyRotate { child, at_ms, until_ms } => keys::rotate(db, child, *at_ms, *until_ms),
+        Command::KeysUsed(used) => keys::used(db, used),
+        Command::KeyRevoke { id, at_ms } => keys::revoke(db, id, *at_ms),
         Command::VaultPut(row) => put(db, row),
         Command::KeepSources { version, bytes } => {
             let sql = "INSERT OR REPLACE INTO sources VALUES (1, ?1, ?2)";
@@ -212,25 +215,6 @@ fn lose(
         ..AuditRecord::default()
     };
     audit::insert_reported(db, &record, worker, int(sequence).saturating_neg().saturating_sub(1))
-}
-
-fn create_key(db: &Connection, key: &KeyRow) -> Result<(), WriteError> {
-    let sql = "INSERT OR IGNORE INTO keys VALUES (?1, ?2, ?3, ?4, ?5)";
-    let created = db.prepare_cached(sql)?.execute(params![
-        key.id,
-        key.tenant,
-        key.hash,
-        int(key.created_ms),
-        key.revoked_ms.map(int)
-    ])?;
-    if created == 1 { Ok(()) } else { Err(WriteError::Conflict(format!("key `{}` exists", key.id))) }
-}
-
-fn revoke_key(db: &Connection, id: &str, at_ms: u64) -> Result<(), WriteError> {
-    let sql = "INSERT INTO keys VALUES (?1, '', x'', ?2, ?2)
-        ON CONFLICT DO UPDATE SET revoked_ms = min(?2, ifnull(revoked_ms, ?2))";
-    db.prepare_cached(sql)?.execute(params![id, int(at_ms)])?;
-    Ok(())
 }
 
 fn put(db: &Connection, row: &VaultRow) -> Result<(), WriteError> {

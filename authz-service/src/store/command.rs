@@ -71,7 +71,19 @@ pub enum Command {
     },
     /// A new API key; a conflict where its id exists.
     KeyCreate(KeyRow),
-    /// An API key is never valid again; unknown ids are kept too, and stay revoked.
+    /// A new API key that takes over from another one, which ends with the overlap; a conflict where that one was rotated or
+    /// revoked before, or the new id exists.
+    KeyRotate {
+        /// The new key, its parent named.
+        child: KeyRow,
+        /// When, milliseconds since 1970.
+        at_ms: u64,
+        /// When the parent ends, milliseconds since 1970.
+        until_ms: u64,
+    },
+    /// When API keys were last used, milliseconds since 1970.
+    KeysUsed(Vec<(String, u64)>),
+    /// An API key and all that came of it by rotation are never valid again; unknown ids are kept too, and stay revoked.
     KeyRevoke {
         /// The key's id.
         id: String,
@@ -158,7 +170,7 @@ pub struct LeasedEnd {
 }
 
 /// An API key as the store knows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyRow {
     /// Its id.
     pub id: String,
@@ -170,6 +182,14 @@ pub struct KeyRow {
     pub created_ms: u64,
     /// Since when it is not valid any more.
     pub revoked_ms: Option<u64>,
+    /// The key that it took over from.
+    pub parent: Option<String>,
+    /// The first key of its chain and when that was made, milliseconds since 1970; none: itself.
+    pub chain: Option<(String, u64)>,
+    /// When it was rotated, and when it ends for that.
+    pub rotated: Option<(u64, u64)>,
+    /// When it was last used.
+    pub used_ms: Option<u64>,
 }
 
 /// A tenant's provider key, sealed.

@@ -73,10 +73,7 @@ pub(super) fn read(connection: &Connection) -> Result<Restored, StoreError> {
         })?,
         outstanding: outstanding(connection)?,
         leases: leases::read_all(connection)?,
-        keys: rows(connection, "SELECT id, tenant, hash, created_ms, revoked_ms FROM keys WHERE hash <> x''", |row| {
-            let (id, tenant, hash) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            Ok(KeyRow { id, tenant, hash, created_ms: uint(row, 3)?, revoked_ms: optional(row, 4)? })
-        })?,
+        keys: keys(connection)?,
         vault: rows(connection, "SELECT tenant, provider, key_id, version, sealed FROM vault", |row| {
             let (tenant, provider, key_id) = (row.get(0)?, row.get(1)?, row.get(2)?);
             Ok(VaultRow { tenant, provider, key_id, version: uint(row, 3)?, sealed: row.get(4)? })
@@ -102,6 +99,24 @@ fn sightings(connection: &Connection) -> Result<Vec<Sighting>, StoreError> {
         Ok(whole.map(|(tenant, network)| Sighting { tenant, principal, network, first_s, last_s }))
     })?;
     Ok(kept.into_iter().flatten().collect())
+}
+
+fn keys(connection: &Connection) -> Result<Vec<KeyRow>, StoreError> {
+    let sql = "SELECT id, tenant, hash, created_ms, revoked_ms, parent, chain, chain_ms, rotated_ms, until_ms, used_ms
+        FROM keys WHERE hash <> x''";
+    rows(connection, sql, |row| {
+        Ok(KeyRow {
+            id: row.get(0)?,
+            tenant: row.get(1)?,
+            hash: row.get(2)?,
+            created_ms: uint(row, 3)?,
+            revoked_ms: optional(row, 4)?,
+            parent: row.get(5)?,
+            chain: row.get::<_, Option<String>>(6)?.zip(optional(row, 7)?),
+            rotated: optional(row, 8)?.zip(optional(row, 9)?),
+            used_ms: optional(row, 10)?,
+        })
+    })
 }
 
 fn outstanding(connection: &Connection) -> Result<Vec<Reservation>, StoreError> {

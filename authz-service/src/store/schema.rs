@@ -166,4 +166,15 @@ CREATE TABLE sightings (
     PRIMARY KEY (tenant, principal, network)
 ) STRICT, WITHOUT ROWID;
 ",
+    "
+-- A key's rotation, its place in a chain (null: it is the first), and its last use.
+ALTER TABLE keys ADD COLUMN parent TEXT;
+ALTER TABLE keys ADD COLUMN chain TEXT;
+ALTER TABLE keys ADD COLUMN chain_ms INTEGER;
+ALTER TABLE keys ADD COLUMN rotated_ms INTEGER;
+ALTER TABLE keys ADD COLUMN until_ms INTEGER;
+ALTER TABLE keys ADD COLUMN used_ms INTEGER;
+-- Whoever races, a key has one child.
+CREATE UNIQUE INDEX keys_parent ON keys (parent) WHERE parent IS NOT NULL;
+",
 ];

@@ -2,6 +2,7 @@
 
 mod crash;
 mod durable;
+mod keys;
 mod leases;
 mod migration;
 mod reports;

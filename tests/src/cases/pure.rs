@@ -99,6 +99,7 @@ impl Pure {
             source: None,
             proxy: PROXY,
             certificate: "",
+            source: None,
             now: jiff::Timestamp::now(),
             grant_id: GrantId((u128::from(number)).to_be_bytes()),
         };
@@ -299,7 +300,7 @@ fn key(policies: &mut Policies, keys: &mut HashMap<String, KeyRecord>, tenant: &
     document["metadata"]["namespace"] = json!(tenant);
     policies.add(document);
     let tenant = TenantName::parse(tenant).expect("a tenant's name");
-    let record = KeyRecord { id: made.id.clone(), tenant, hash: made.hash, created_at: now, revoked_at: None };
+    let record = KeyRecord::first(&made.id, tenant, made.hash, now);
     keys.insert(made.id, record);
     made.text.expose().to_owned()
 }

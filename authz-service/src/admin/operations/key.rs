@@ -1,15 +1,15 @@
-//! Keys: made, revoked, listed. A key that is answered works; one that could not be made whole is revoked again.
+//! Keys: made and listed. A key that is answered works; one that could not be made whole is revoked again.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use gateway_core::name::{ModelName, TenantName};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{Inner, Running, milliseconds, tenant_of};
 use crate::admin::{AdminError, CreateKey, CreatedKey, KeyRow, KeyState, KeyText, Operator};
-use crate::identity::api_key::{KeyRecord, NewKey};
+use crate::identity::api_key::{self, KeyRecord, NewKey};
 use crate::registry::{EndpointKind, KeyTerms, Registry};
 use crate::resource::{self, NewKeyError};
 use crate::store::{self, Command};
@@ -17,7 +17,7 @@ use crate::vault::system_random;
 
 impl<R: Running> Inner<R> {
     pub(super) async fn create_key(&self, by: Operator, asked: CreateKey) -> Result<CreatedKey, AdminError> {
-        let _one = self.changes.lock().await;
+        let _one = self.running.changes().lock().await;
         check(&self.running.registry(), &asked)?;
         // Whole seconds: people read the expiry.
         let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or(Timestamp::UNIX_EPOCH);
@@ -25,13 +25,7 @@ impl<R: Running> Inner<R> {
         let expires_at = now.checked_add(asked.ttl).map_err(out_of_time)?;
         let key = NewKey::generate(&mut system_random).map_err(|error| AdminError::Unavailable(error.to_string()))?;
         let document = document(&key.id, &asked, now, expires_at)?;
-        let record = KeyRecord {
-            id: key.id.clone(),
-            tenant: asked.tenant.clone(),
-            hash: key.hash.clone(),
-            created_at: now,
-            revoked_at: None,
-        };
+        let record = KeyRecord::first(&key.id, asked.tenant.clone(), key.hash.clone(), now);
         let detail = format!("expires {expires_at}");
         let audit = self.about(by, "key.create", asked.tenant.as_str(), &key.id, detail);
         self.write(vec![audit, Command::KeyCreate(row_of(&record))]).await?;
@@ -39,34 +33,9 @@ impl<R: Running> Inner<R> {
             Ok(file) => file,
             Err(error) => return Err(self.withdraw(by, &asked.tenant, &key.id, error).await),
         };
-        self.running.keep_key(record);
+        self.running.keep_keys(vec![record]);
         let text = KeyText::new(key.text.expose().to_owned());
         Ok(CreatedKey { id: key.id, key: text, expires_at, file: file.display().to_string() })
-    }
-
-    pub(super) async fn revoke_key(&self, by: Operator, id: String) -> Result<KeyRow, AdminError> {
-        let _one = self.changes.lock().await;
-        let (registry, now) = (self.running.registry(), Timestamp::now());
-        let record = self.running.keys().into_iter().find(|record| record.id == id);
-        let terms = registry.keys.get(&id);
-        if record.is_none() && terms.is_none() {
-            let kept = self.running.keys();
-            let known = registry.keys.keys().map(String::as_str).chain(kept.iter().map(|record| record.id.as_str()));
-            return Err(AdminError::unknown("key", &id, known));
-        }
-        let record = record.map(|record| KeyRecord { revoked_at: record.revoked_at.or(Some(now)), ..record });
-        let row = KeyRow { state: KeyState::Revoked, ..row(&id, terms.map(|terms| &**terms), record.as_ref(), now) };
-        // Tightening waits for nothing.
-        if let Some(record) = record {
-            self.running.keep_key(record);
-        }
-        let audit = self.about(by, "key.revoke", row.tenant.as_deref().unwrap_or_default(), &id, String::new());
-        let revoke = Command::KeyRevoke { id, at_ms: milliseconds(now) };
-        self.write(vec![audit, revoke]).await.map_err(|error| {
-            let until = "the key is refused until this service restarts, but that is not on the disk: revoke it again";
-            AdminError::Unavailable(format!("{until} ({error})"))
-        })?;
-        Ok(row)
     }
 
     pub(super) fn list_keys(&self, tenant: Option<&TenantName>) -> Result<Vec<KeyRow>, AdminError> {
@@ -74,26 +43,34 @@ impl<R: Running> Inner<R> {
         if let Some(tenant) = tenant {
             tenant_of(&registry, tenant)?;
         }
-        let records: BTreeMap<String, KeyRecord> =
-            self.running.keys().into_iter().map(|record| (record.id.clone(), record)).collect();
-        let with_terms = registry.keys.iter().map(|(id, terms)| row(id, Some(terms), records.get(id), now));
-        let without = records.iter().filter(|(id, _)| !registry.keys.contains_key(*id));
-        let mut rows: Vec<KeyRow> =
-            with_terms.chain(without.map(|(id, record)| row(id, None, Some(record), now))).collect();
+        let records = self.running.keys();
+        let without = records.keys().filter(|id| !registry.keys.contains_key(*id));
+        let ids = registry.keys.keys().chain(without).map(String::as_str);
+        let mut rows = self.rows(ids, now);
         rows.retain(|row| tenant.is_none_or(|tenant| row.tenant.as_deref() == Some(tenant.as_str())));
         rows.sort_by(|a, b| (&a.tenant, &a.id).cmp(&(&b.tenant, &b.id)));
         Ok(rows)
     }
 
+    /// Keys as lists show them.
+    pub(super) fn rows<'a>(&self, ids: impl IntoIterator<Item = &'a str>, now: Timestamp) -> Vec<KeyRow> {
+        let (registry, records) = (self.running.registry(), self.running.keys());
+        let children: HashMap<&str, &str> =
+            records.values().filter_map(|record| Some((record.parent.as_deref()?, record.id.as_str()))).collect();
+        let row = |id: &str| KeyRow {
+            child: children.get(id).map(|child| (*child).to_owned()),
+            last_used: self.running.last_used(id),
+            ..row(id, registry.keys.get(id).map(AsRef::as_ref), records.get(id), now)
+        };
+        ids.into_iter().map(row).collect()
+    }
+
     /// Writes the resource and puts it in force; leaves no file behind when that fails.
-    async fn publish(&self, id: &str, document: String) -> Result<PathBuf, AdminError> {
+    pub(super) async fn publish(&self, id: &str, document: String) -> Result<PathBuf, AdminError> {
         let (directory, name) = (self.running.policies().to_owned(), id.to_owned());
         let file = blocking(move || resource::write_new(&directory, &name, &document)).await?.map_err(unspelled)?;
         if let Err(error) = self.load().await {
-            let removed = file.clone();
-            blocking(move || fs::remove_file(removed)).await?.map_err(|left| {
-                AdminError::Unavailable(format!("{error}, and `{}` could not be removed: {left}", file.display()))
-            })?;
+            remove(&file).await.map_err(|left| AdminError::Unavailable(format!("{error}, and {left}")))?;
             return Err(error);
         }
         Ok(file)
@@ -121,6 +98,10 @@ fn check(registry: &Registry, asked: &CreateKey) -> Result<(), AdminError> {
             return Err(AdminError::Invalid(format!("tenant `{}` has no model `{name}`", asked.tenant)));
         }
     }
+    if SignedDuration::try_from(asked.ttl).map_or(true, |ttl| ttl > tenant.key_ages.key) {
+        let most = tenant.key_ages.key.as_hours();
+        return Err(AdminError::Invalid(format!("keys of tenant `{}` live at most {most}h", asked.tenant)));
+    }
     for name in asked.endpoints.iter().flatten() {
         if EndpointKind::named(name).is_none() {
             return Err(AdminError::unknown("endpoint", name, EndpointKind::ALL.map(EndpointKind::name)));
@@ -139,30 +120,36 @@ fn document(id: &str, asked: &CreateKey, created_at: Timestamp, expires_at: Time
         role: asked.role.as_deref(),
         models: models.as_deref(),
         endpoints: asked.endpoints.as_deref(),
+        limits: &[],
+        sources: asked.sources.as_deref(),
         created_at,
         expires_at,
     };
     resource::api_key_document(&key).map_err(unspelled)
 }
 
-fn row_of(record: &KeyRecord) -> store::KeyRow {
+pub(super) fn row_of(record: &KeyRecord) -> store::KeyRow {
     store::KeyRow {
         id: record.id.clone(),
         tenant: record.tenant.to_string(),
         hash: *record.hash.as_bytes(),
         created_ms: milliseconds(record.created_at),
         revoked_ms: record.revoked_at.map(milliseconds),
+        parent: record.parent.clone(),
+        chain: record.parent.as_ref().map(|_| (record.chain.id.clone(), milliseconds(record.chain.began_at))),
+        ..store::KeyRow::default()
     }
 }
 
-/// One key as lists show it.
+/// One key as its resource and its record show it.
 fn row(id: &str, terms: Option<&KeyTerms>, record: Option<&KeyRecord>, now: Timestamp) -> KeyRow {
+    let expires_at = terms.map(|terms| record.map_or(terms.expires_at, |record| api_key::ends_at(record, terms)));
     let state = match (terms, record) {
         (_, Some(record)) if record.revoked_at.is_some() => KeyState::Revoked,
         (None, _) => KeyState::NoResource,
         (Some(_), None) => KeyState::NoHash,
         (Some(terms), Some(record)) if terms.tenant != record.tenant => KeyState::NoHash,
-        (Some(terms), Some(_)) if now >= terms.expires_at => KeyState::Expired,
+        (Some(_), Some(_)) if expires_at.is_some_and(|ended| now >= ended) => KeyState::Expired,
         (Some(_), Some(_)) => KeyState::Active,
     };
     let tenant = terms.map(|terms| &terms.tenant).or(record.map(|record| &record.tenant));
@@ -174,16 +161,29 @@ fn row(id: &str, terms: Option<&KeyTerms>, record: Option<&KeyRecord>, now: Time
         state,
         models: models.map(|models| models.iter().map(ToString::to_string).collect()),
         endpoints: endpoints.map(|kinds| kinds.iter().map(|kind| kind.name().to_owned()).collect()),
-        expires_at: terms.map(|terms| terms.expires_at),
+        sources: terms
+            .and_then(|terms| terms.sources.as_ref())
+            .map(|list| list.iter().map(ToString::to_string).collect()),
+        expires_at,
+        parent: record.and_then(|record| record.parent.clone()),
+        child: None,
+        last_used: None,
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, AdminError> {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, AdminError> {
     let failed = |error| AdminError::Unavailable(format!("the operation ended early: {error}"));
     tokio::task::spawn_blocking(work).await.map_err(failed)
 }
 
-fn unspelled(error: NewKeyError) -> AdminError {
+/// Removes a resource that was just written.
+pub(super) async fn remove(file: &Path) -> Result<(), AdminError> {
+    let removed = file.to_owned();
+    let said = |left| AdminError::Unavailable(format!("`{}` could not be removed: {left}", file.display()));
+    blocking(move || fs::remove_file(removed)).await?.map_err(said)
+}
+
+pub(super) fn unspelled(error: NewKeyError) -> AdminError {
     let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
     AdminError::Unavailable(format!("{error}{source}"))
 }

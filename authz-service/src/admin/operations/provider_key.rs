@@ -15,7 +15,7 @@ impl<R: Running> Inner<R> {
         provider: String,
         secret: Secret,
     ) -> Result<(), AdminError> {
-        let _one = self.changes.lock().await;
+        let _one = self.running.changes().lock().await;
         let registry = self.running.registry();
         tenant_of(&registry, &tenant)?;
         if !registry.providers.iter().any(|known| known.name == provider) {

@@ -73,17 +73,18 @@ metadata: {name: globex}
 spec: {plan: small, models: [gpt], regions: [eu], namespaces: [elsewhere]}
 ";
 
-const BY: Operator = Operator { uid: 1000, pid: Some(7) };
+pub(super) const BY: Operator = Operator { uid: 1000, pid: Some(7) };
 
 /// A running service's state without its listeners.
-struct House {
+pub(super) struct House {
     policies: PathBuf,
     store: Store,
     reader: Arc<Reader>,
     ledger: Ledger,
     kek: Kek,
     registry: StdMutex<Arc<Registry>>,
-    keys: StdMutex<BTreeMap<String, KeyRecord>>,
+    keys: StdMutex<HashMap<String, KeyRecord>>,
+    changes: Mutex<()>,
     vault: StdMutex<BTreeMap<(String, String), VaultRow>>,
     disk_fails: Arc<AtomicBool>,
     _directory: tempfile::TempDir,
@@ -114,12 +115,26 @@ impl Running for House {
         &self.kek
     }
 
-    fn keys(&self) -> Vec<KeyRecord> {
-        self.keys.lock().unwrap().values().cloned().collect()
+    fn keys(&self) -> Arc<HashMap<String, KeyRecord>> {
+        Arc::new(self.keys.lock().unwrap().clone())
     }
 
-    fn keep_key(&self, record: KeyRecord) {
-        self.keys.lock().unwrap().insert(record.id.clone(), record);
+    fn keep_keys(&self, records: Vec<KeyRecord>) {
+        let mut keys = self.keys.lock().unwrap();
+        for mut record in records {
+            if let Some(known) = keys.get(&record.id) {
+                record.keep_ended(known);
+            }
+            keys.insert(record.id.clone(), record);
+        }
+    }
+
+    fn last_used(&self, _id: &str) -> Option<Timestamp> {
+        None
+    }
+
+    fn changes(&self) -> &Mutex<()> {
+        &self.changes
     }
 
     fn provider_key_version(&self, tenant: &TenantName, provider: &str) -> u64 {
@@ -137,7 +152,30 @@ impl Running for House {
     }
 }
 
-fn house() -> (Administration<House>, Arc<House>) {
+impl House {
+    pub(super) fn fail_disk(&self, fails: bool) {
+        self.disk_fails.store(fails, Ordering::SeqCst);
+    }
+
+    /// Changes the set and puts it in force.
+    pub(super) async fn edit(&self, from: &str, to: &str) {
+        let file = self.policies.join("set.yaml");
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.contains(from), "{from}");
+        fs::write(file, text.replacen(from, to, 1)).unwrap();
+        self.reload().await.unwrap();
+    }
+
+    /// The keys as the state file has them.
+    pub(super) fn revoked_on_disk(&self) -> Vec<(String, bool)> {
+        let file = self.policies.parent().unwrap().join("state.db");
+        let db = rusqlite::Connection::open(file).unwrap();
+        let mut rows = db.prepare("SELECT id, revoked_ms IS NOT NULL FROM keys").unwrap();
+        rows.query_map((), |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect()
+    }
+}
+
+pub(super) fn house() -> (Administration<House>, Arc<House>) {
     let directory = tempfile::tempdir().unwrap();
     let policies = directory.path().join("policies");
     fs::create_dir(&policies).unwrap();
@@ -154,6 +192,7 @@ fn house() -> (Administration<House>, Arc<House>) {
         kek: Kek::from_bytes(&[7; 32]).unwrap(),
         registry: StdMutex::new(Arc::new(resource::load(&policies).unwrap().registry)),
         keys: StdMutex::default(),
+        changes: Mutex::default(),
         vault: StdMutex::default(),
         disk_fails,
         policies,
@@ -162,15 +201,15 @@ fn house() -> (Administration<House>, Arc<House>) {
     (Administration::new(house.clone()), house)
 }
 
-fn asked(tenant: &str) -> NewKeyBody {
+pub(super) fn asked(tenant: &str) -> NewKeyBody {
     NewKeyBody { tenant: tenant.into(), ..NewKeyBody::default() }
 }
 
-async fn create(admin: &Administration<House>, body: NewKeyBody) -> Result<CreatedKey, AdminError> {
+pub(super) async fn create(admin: &Administration<House>, body: NewKeyBody) -> Result<CreatedKey, AdminError> {
     admin.create_key(BY, body.try_into().unwrap()).await
 }
 
-async fn actions(admin: &Administration<House>) -> Vec<String> {
+pub(super) async fn actions(admin: &Administration<House>) -> Vec<String> {
     let page = admin.audit(None, 100).await.unwrap();
     let records = page.records.iter().map(|record| serde_json::from_str::<serde_json::Value>(record.get()).unwrap());
     records
@@ -194,12 +233,8 @@ async fn a_key_that_is_answered_works_and_is_nowhere_in_the_clear() {
     let registry = house.registry();
     let parsed = ApiKeyText::parse(created.key.expose()).unwrap();
     let records = house.keys();
-    let identity = api_key::check(
-        &parsed,
-        records.first(),
-        registry.keys.get(&created.id).map(|terms| &**terms),
-        Timestamp::now(),
-    );
+    let terms = registry.keys.get(&created.id).map(|terms| &**terms);
+    let identity = api_key::check(&parsed, records.get(&created.id), terms, None, Timestamp::now());
     assert_eq!(identity.unwrap().tenant.as_str(), "acme");
     assert_eq!(created.expires_at.subsec_nanosecond(), 0);
     assert_eq!(actions(&admin).await, ["key.create acme uid:1000"]);
@@ -272,7 +307,7 @@ async fn a_revoked_key_is_refused_before_it_is_on_the_disk_and_stays_so() {
     assert!(error.to_string().contains("revoke it again"), "{error}");
     assert_eq!(admin.list_keys(None).await.unwrap()[0].state, KeyState::Revoked);
     house.disk_fails.store(false, Ordering::SeqCst);
-    let row = admin.revoke_key(BY, id.clone()).await.unwrap();
+    let row = admin.revoke_key(BY, id.clone()).await.unwrap().remove(0);
     assert_eq!((row.state, row.tenant.as_deref()), (KeyState::Revoked, Some("acme")));
     assert_eq!(actions(&admin).await.last().unwrap(), "key.revoke acme uid:1000");
     let mut short = id.clone();

@@ -1,7 +1,7 @@
 //! Security.md group C, as far as it needs neither store nor network.
 
 use super::*;
-use crate::registry::{Counts, Refill, Scope};
+use crate::registry::{Counts, KeyAges, Refill, Scope, WrittenKey};
 use crate::vault::system_random;
 
 fn new_key() -> NewKey {
@@ -17,13 +17,7 @@ fn tenant(name: &str) -> TenantName {
 }
 
 fn record(key: &NewKey) -> KeyRecord {
-    KeyRecord {
-        id: key.id.clone(),
-        tenant: tenant("acme"),
-        hash: key.hash.clone(),
-        created_at: time("2026-01-01T00:00:00Z"),
-        revoked_at: None,
-    }
+    KeyRecord::first(&key.id, tenant("acme"), key.hash.clone(), time("2026-01-01T00:00:00Z"))
 }
 
 fn terms(key: &NewKey) -> KeyTerms {
@@ -34,7 +28,10 @@ fn terms(key: &NewKey) -> KeyTerms {
         tenant: tenant("acme"),
         permits: Permits { models: Some([].into()), ..Permits::default() },
         limits: vec![limit],
+        sources: None,
         expires_at: time("2026-01-02T00:00:00Z"),
+        ages: KeyAges::default(),
+        written: WrittenKey::default(),
     }
 }
 
@@ -154,16 +151,17 @@ fn a_key_is_good_until_it_expires_or_is_three_days_old() {
     let key = new_key();
     let parsed = ApiKeyText::parse(key.text.expose()).unwrap();
     let long = KeyTerms { expires_at: time("2027-01-01T00:00:00Z"), ..terms(&key) };
-    let ok = |terms: &KeyTerms, now| check(&parsed, Some(&record(&key)), Some(terms), time(now)).is_ok();
+    let ok = |terms: &KeyTerms, now| check(&parsed, Some(&record(&key)), Some(terms), None, time(now)).is_ok();
     assert!(ok(&terms(&key), "2026-01-01T23:59:59Z"));
     assert!(!ok(&terms(&key), "2026-01-02T00:00:00Z"));
-    assert!(ok(&long, "2026-01-04T00:00:00Z"));
-    assert!(!ok(&long, "2026-01-04T00:00:00.000000001Z"));
-    let short = check(&parsed, Some(&record(&key)), Some(&terms(&key)), time("2026-01-01T00:00:01Z")).unwrap();
+    assert!(ok(&long, "2026-01-03T23:59:59.999999999Z"));
+    assert!(!ok(&long, "2026-01-04T00:00:00Z"));
+    let short = check(&parsed, Some(&record(&key)), Some(&terms(&key)), None, time("2026-01-01T00:00:01Z")).unwrap();
     assert_eq!(short.expires_at, time("2026-01-02T00:00:00Z"));
-    let got = check(&parsed, Some(&record(&key)), Some(&long), time("2026-01-01T00:00:01Z")).unwrap();
+    let got = check(&parsed, Some(&record(&key)), Some(&long), None, time("2026-01-01T00:00:01Z")).unwrap();
     let expires_at = time("2026-01-04T00:00:00Z");
-    let want = KeyIdentity { id: key.id, tenant: long.tenant, permits: long.permits, limits: long.limits, expires_at };
+    let (chain, permits, limits) = (key.id.clone(), long.permits, long.limits);
+    let want = KeyIdentity { id: key.id, tenant: long.tenant, permits, limits, chain, placed: false, expires_at };
     assert_eq!(got, want);
 }
 
@@ -180,7 +178,7 @@ fn unknown_revoked_expired_and_wrong_are_one_to_strangers() {
     let globex = KeyTerms { tenant: tenant("globex"), ..terms(&key) };
     let other_terms = terms(&other);
     let expired = KeyTerms { expires_at: now, ..terms(&key) };
-    assert!(check(&parsed, Some(&good), Some(&good_terms), now).is_ok());
+    assert!(check(&parsed, Some(&good), Some(&good_terms), None, now).is_ok());
     let cases: [(Option<&KeyRecord>, Option<&KeyTerms>, &str); 10] = [
         (None, Some(&good_terms), "api key: unknown"),
         (None, None, "api key: unknown"),
@@ -194,7 +192,7 @@ fn unknown_revoked_expired_and_wrong_are_one_to_strangers() {
         (Some(&good), Some(&expired), "api key: expired"),
     ];
     for (record, terms, reason) in cases {
-        let error = check(&parsed, record, terms, now).unwrap_err();
+        let error = check(&parsed, record, terms, None, now).unwrap_err();
         assert_eq!(error.reason(), reason);
         assert_eq!(error.to_string(), "the credential is not valid");
         assert_eq!(error.code(), gateway_core::denial::Code::InvalidCredential);
@@ -206,6 +204,57 @@ fn no_text_hashes_to_the_stand_in() {
     let zeros = KeyRecord { hash: KeyHash::dummy(), ..record(&new_key()) };
     let key = new_key();
     let parsed = ApiKeyText::parse(key.text.expose()).unwrap();
-    assert!(check(&parsed, Some(&zeros), Some(&terms(&key)), time("2026-01-01T12:00:00Z")).is_err());
+    assert!(check(&parsed, Some(&zeros), Some(&terms(&key)), None, time("2026-01-01T12:00:00Z")).is_err());
     assert_eq!(KeyHash::from_bytes(*key.hash.as_bytes()), key.hash);
+}
+
+/// Every bound of a key's life before, at and after every other: the earliest ends it, to the nanosecond.
+#[test]
+fn the_earliest_of_its_ends_ends_a_key() {
+    let key = new_key();
+    let parsed = ApiKeyText::parse(key.text.expose()).unwrap();
+    let created = time("2026-01-01T00:00:00Z");
+    let hours = SignedDuration::from_hours;
+    for expiry in [1, 24, 80] {
+        for age in [24, 48, 72, 100] {
+            for chain in [24, 30, 720] {
+                for overlap in [None, Some(0), Some(2), Some(26), Some(90)] {
+                    let ages = KeyAges { key: hours(age), chain: hours(chain) };
+                    let terms = KeyTerms { expires_at: created + hours(expiry), ages, ..terms(&key) };
+                    let chain_began = created - hours(12);
+                    let record = KeyRecord {
+                        chain: Chain { id: "first".into(), began_at: chain_began },
+                        rotated: overlap.map(|until| Rotated { at: created, until: created + hours(until) }),
+                        ..record(&key)
+                    };
+                    let ends = [Some(expiry), Some(age.min(72)), Some(chain - 12), overlap];
+                    let want = created + hours(ends.into_iter().flatten().min().unwrap());
+                    let at = |now| check(&parsed, Some(&record), Some(&terms), None, now);
+                    let nanosecond = SignedDuration::from_nanos(1);
+                    assert_eq!(at(want).unwrap_err().reason(), "api key: expired", "{terms:?} {record:?}");
+                    let last = at(want - nanosecond);
+                    assert_eq!(last.unwrap().expires_at, want, "{terms:?} {record:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_key_that_takes_over_is_of_the_same_chain_and_what_ended_stays_ended() {
+    let (first, next) = (record(&new_key()), new_key());
+    let made = time("2026-01-02T00:00:00Z");
+    let second = first.next(&next.id, next.hash.clone(), made);
+    assert_eq!((second.parent.as_ref(), &second.chain), (Some(&first.id), &first.chain));
+    assert_eq!((second.created_at, &second.tenant, &second.rotated), (made, &first.tenant, &None));
+    let third = second.next("third", KeyHash::dummy(), made);
+    assert_eq!((third.parent.as_ref(), &third.chain), (Some(&second.id), &first.chain));
+
+    let rotated = Some(Rotated { at: made, until: made });
+    let mut late = KeyRecord { rotated: rotated.clone(), ..first.clone() };
+    late.keep_ended(&KeyRecord { revoked_at: Some(made), ..first.clone() });
+    assert_eq!((late.revoked_at, &late.rotated), (Some(made), &rotated), "a rotation does not undo a revocation");
+    let mut late = KeyRecord { revoked_at: Some(made), ..first };
+    late.keep_ended(&KeyRecord { revoked_at: None, rotated: rotated.clone(), ..late.clone() });
+    assert_eq!((late.revoked_at, late.rotated), (Some(made), rotated), "nor the other way round");
 }

@@ -1,4 +1,5 @@
-//! Which addresses may be connected to: public ones, and those that an operator listed (security.md B20; RFC 6890).
+//! Blocks of addresses; and which addresses may be connected to: public ones, and those that an operator listed
+//! (security.md B20; RFC 6890).
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -32,6 +33,12 @@ impl FromStr for Network {
     }
 }
 
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
 impl Network {
     /// Whether an address is in it; one of the other family never is.
     #[must_use]
@@ -44,12 +51,6 @@ impl Network {
     fn cut(&self, bits: u128) -> u128 {
         let behind = width(self.address).saturating_sub(self.prefix);
         bits.checked_shr(behind).and_then(|kept| kept.checked_shl(behind)).unwrap_or(0)
-    }
-}
-
-impl fmt::Display for Network {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.prefix)
     }
 }
 

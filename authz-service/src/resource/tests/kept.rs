@@ -8,7 +8,8 @@ use gateway_core::name::{ModelName, TenantName};
 
 use super::*;
 use crate::registry::{
-    Audit, CredentialHeader, Discovery, EndpointKind, IssuerKeys, Refill, Reserve, Scope, TenantState, Window,
+    Audit, CredentialHeader, Discovery, EndpointKind, IssuerKeys, KeyAges, KeyTerms, Refill, Reserve, Scope,
+    TenantState, Window,
 };
 
 #[test]
@@ -164,6 +165,8 @@ fn a_new_key_is_written_once_and_reads_back() {
             role: None,
             models: Some(&models),
             endpoints: Some(&[]),
+            limits: &[],
+            sources: None,
             created_at: created,
             expires_at: created + LONGEST_KEY,
         };
@@ -201,4 +204,100 @@ fn an_issuer_that_publishes_its_keys_is_compiled_with_its_defaults() {
     let scopes = issuer.scopes.as_ref().unwrap();
     assert_eq!((scopes.claim.as_str(), scopes.permits.len()), ("scope", 1));
     assert_eq!(scopes.permits["read"].models, Some(BTreeSet::from([ModelName::parse("gpt").unwrap()])));
+}
+
+#[test]
+fn a_tenant_says_how_old_its_keys_and_their_chains_may_get() {
+    let dir = Dir::whole();
+    let hours = jiff::SignedDuration::from_hours;
+    for (said, want) in [
+        ("", KeyAges { key: hours(72), chain: hours(720) }),
+        ("  keys: {maxAge: 24h}\n", KeyAges { key: hours(24), chain: hours(720) }),
+        ("  keys: {maxAge: 3d, maxChainAge: 90d}\n", KeyAges { key: hours(72), chain: hours(2160) }),
+        ("  keys: {maxChainAge: 1440m}\n", KeyAges { key: hours(72), chain: hours(24) }),
+    ] {
+        dir.write("tenants.yaml", &TENANTS.replace("  role: everything\n", &format!("  role: everything\n{said}")));
+        let registry = load(dir.path()).unwrap().registry;
+        assert_eq!(registry.tenants[&TenantName::parse("acme").unwrap()].key_ages, want, "{said}");
+        assert_eq!(registry.keys["k1k1k1k1k1k1"].ages, want, "{said}");
+    }
+    for (said, message) in [
+        ("maxAge: 23h", "tenants.yaml:10:18: `23h` is out of range: 24h to 72h"),
+        ("maxAge: 73h", "tenants.yaml:10:18: `73h` is out of range: 24h to 72h"),
+        ("maxChainAge: 91d", "tenants.yaml:10:23: `91d` is out of range: 24h to 2160h"),
+        ("maxAgee: 24h", "tenants.yaml:10:10: unknown field `maxAgee`, did you mean `maxAge`?"),
+    ] {
+        let keys = format!("  role: everything\n  keys: {{{said}}}\n");
+        dir.write("tenants.yaml", &TENANTS.replace("  role: everything\n", &keys));
+        assert_eq!(dir.problems(), [message]);
+    }
+}
+
+/// A rotation writes the same resource again: each limit, place and list comes back as it was.
+#[test]
+fn a_key_is_written_as_it_was_read() {
+    let dir = Dir::whole();
+    let limits = "limits:
+    - {name: a, counts: gpuTime, amount: 2h, window: month}
+    - {name: b, counts: tokens, amount: 100k, rate: 1500ms}
+    - {name: c, counts: requests, amount: 4, inFlight: true}
+    - {name: d, counts: microUsd, amount: 9, window: minute}
+  sources: [10.1.0.0/16, '2001:db8::/32', 127.0.0.1/32]
+  endpoints: [models, rotate]";
+    dir.edit("api-keys/k1.yaml", "limits: [{name: key-day, counts: microUsd, amount: 5M, window: day}]", limits);
+    let registry = load(dir.path()).unwrap().registry;
+    let read = &registry.keys["k1k1k1k1k1k1"];
+    assert_eq!(read.written.lifetime, jiff::SignedDuration::from_hours(48));
+    let texts = |list: Vec<&str>| list.into_iter().map(str::to_owned).collect::<Vec<_>>();
+    let models: Vec<String> = read.written.models.iter().flatten().map(ToString::to_string).collect();
+    let endpoints = texts(read.written.endpoints.iter().flatten().map(|kind| kind.name()).collect());
+    let sources: Vec<String> = read.sources.iter().flatten().map(ToString::to_string).collect();
+    assert_eq!(sources, ["10.1.0.0/16", "2001:db8::/32", "127.0.0.1/32"]);
+    let again = NewKey {
+        id: "again",
+        namespace: &read.written.namespace,
+        tenant: read.tenant.as_str(),
+        role: read.written.role.as_deref(),
+        models: Some(&models),
+        endpoints: Some(&endpoints),
+        limits: &read.limits,
+        sources: Some(&sources),
+        created_at: read.expires_at,
+        expires_at: read.expires_at + read.written.lifetime,
+    };
+    write_new(dir.path(), "again", &api_key_document(&again).unwrap()).unwrap();
+    let registry = load(dir.path()).unwrap().registry;
+    let (first, second) = (&registry.keys["k1k1k1k1k1k1"], &registry.keys["again"]);
+    let same = |terms: &KeyTerms| {
+        let (ages, written) = (terms.ages, terms.written.clone());
+        (terms.tenant.clone(), terms.permits.clone(), terms.limits.clone(), terms.sources.clone(), ages, written)
+    };
+    assert_eq!(same(second), same(first));
+    // A list that is there and empty stays one: nothing, not everything.
+    let nowhere = NewKey { id: "nowhere", models: Some(&[]), sources: Some(&[]), ..again };
+    write_new(dir.path(), "nowhere", &api_key_document(&nowhere).unwrap()).unwrap();
+    let registry = load(dir.path()).unwrap().registry;
+    let terms = &registry.keys["nowhere"];
+    assert_eq!((terms.sources.as_deref(), terms.permits.models.as_ref().map(BTreeSet::len)), (Some(&[][..]), Some(0)));
+}
+
+#[test]
+fn what_is_no_key_has_a_version_of_its_own() {
+    let dir = Dir::whole();
+    let version = || load(dir.path()).unwrap().registry.without_keys;
+    let first = version();
+    dir.write("api-keys/k2.yaml", &KEY.replace("k1k1k1k1k1k1", "k2"));
+    dir.write(
+        "api-keys/two.yaml",
+        &format!("{}---\n{}", KEY.replace("k1k1k1k1k1k1", "k3"), KEY.replace("k1k1k1k1k1k1", "k4")),
+    );
+    dir.edit("api-keys/k1.yaml", "models: [gpt, llama-8b]", "models: [gpt]");
+    assert_eq!(version(), first);
+    dir.edit("api-keys/two.yaml", "models: [gpt, llama-8b]", "models: [llama-8b]");
+    assert_eq!(version(), first);
+    let role = "---\napiVersion: bulkhead.dev/v1alpha1\nkind: Role\nmetadata: {name: r}\nspec: {}\n";
+    dir.write("api-keys/k2.yaml", &format!("{}{role}", KEY.replace("k1k1k1k1k1k1", "k2")));
+    let second = version();
+    dir.write("keys/acme.json", &format!("{JWKS} "));
+    assert!(first != second && version() != second);
 }

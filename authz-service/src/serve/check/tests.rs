@@ -241,3 +241,100 @@ async fn whatever_narrows_voids_the_grants_before_it() {
     assert_eq!(steps, [("acme", house.key_id.as_str())]);
     assert_eq!(code(&house.head().await), "invalid_credential");
 }
+
+#[tokio::test]
+async fn a_key_that_is_added_voids_nothing_and_one_that_changes_voids_its_own() {
+    let house = House::new().await;
+    let revocations = &house.service().revocations;
+    let epoch = revocations.epoch();
+    let made = async |tenant: &str| {
+        let body = NewKeyBody { tenant: tenant.into(), ..NewKeyBody::default() };
+        house.admin.create_key(BY, body.try_into().unwrap()).await.unwrap()
+    };
+    let (one, other) = (made("acme").await, made("acme").await);
+    assert_eq!(revocations.epoch(), epoch, "two keys more");
+
+    let text = fs::read_to_string(&one.file).unwrap();
+    fs::write(&one.file, format!("{text}  models: [llama]\n")).unwrap();
+    house.service().reload().await.unwrap();
+    fs::remove_file(&other.file).unwrap();
+    house.service().reload().await.unwrap();
+    let told = revocations.since(epoch);
+    let steps: Vec<_> = told.revocations.iter().map(|one| (one.tenant.as_str(), one.key_id.as_str())).collect();
+    assert_eq!(steps, [("acme", one.id.as_str()), ("acme", other.id.as_str())]);
+    assert!(told.floor <= epoch);
+
+    // The tenant's policy is every key's.
+    let set = SET.replace("namespaces: [acme]}", "namespaces: [acme], keys: {maxAge: 24h}}");
+    fs::write(house.directory.path().join("policies/set.yaml"), set).unwrap();
+    house.service().reload().await.unwrap();
+    assert!(revocations.since(told.epoch).floor > told.epoch);
+}
+
+#[tokio::test]
+async fn many_keys_that_change_at_once_are_voided_by_their_tenant() {
+    let house = House::new().await;
+    let revocations = &house.service().revocations;
+    let epoch = revocations.epoch();
+    let file = house.directory.path().join(format!("policies/api-keys/{}.yaml", house.key_id));
+    let text = fs::read_to_string(&file).unwrap();
+    let keys: Vec<String> = (0..65).map(|n| text.replace(&house.key_id, &format!("many{n}"))).collect();
+    let many = house.directory.path().join("policies/many.yaml");
+    fs::write(&many, keys.join("---\n")).unwrap();
+    house.service().reload().await.unwrap();
+    assert_eq!(revocations.epoch(), epoch);
+    fs::remove_file(&many).unwrap();
+    house.service().reload().await.unwrap();
+    let told = revocations.since(epoch);
+    let steps: Vec<_> = told.revocations.iter().map(|one| (one.tenant.as_str(), one.key_id.as_str())).collect();
+    assert_eq!((steps, told.floor <= epoch), (vec![("acme", "")], true));
+}
+
+#[tokio::test]
+async fn a_rotation_voids_what_is_held_by_the_key_that_ends_and_counts_as_one_caller() {
+    let house = House::new().await;
+    let before = house.granted().await;
+    let asked = crate::admin::operations::RotateKey {
+        key_id: house.key_id.clone(),
+        tenant: TenantName::parse("acme").unwrap(),
+        overlap: Duration::from_secs(3),
+        request_id: String::new(),
+    };
+    let now = jiff::Timestamp::now();
+    let new = crate::admin::operations::rotate_key(Arc::clone(&house.check.0), asked, now).await.unwrap();
+    let told = house.service().revocations.since(before.epoch);
+    let steps: Vec<_> = told.revocations.iter().map(|one| (one.tenant.as_str(), one.key_id.as_str())).collect();
+    assert_eq!((steps, told.floor <= before.epoch), (vec![("acme", house.key_id.as_str())], true));
+    let old = house.granted().await;
+    assert!(old.epoch == told.epoch && old.hold_ms <= 2_000, "{}", old.hold_ms);
+    let house = House { key: new.key.expose().to_owned(), ..house };
+    let next = house.granted().await;
+    assert_eq!((&next.principal, &next.scope_set, next.hold_ms), (&old.principal, &old.scope_set, 10_000));
+    assert_eq!((next.key_id.as_str(), old.key_id.as_str()), (new.id.as_str(), house.key_id.as_str()));
+}
+
+#[tokio::test]
+async fn the_last_use_of_a_key_is_written_now_and_then_and_comes_back() {
+    let house = House::new().await;
+    let used = async || house.admin.list_keys(None).await.unwrap()[0].last_used;
+    assert_eq!(used().await, None);
+    let before = jiff::Timestamp::now();
+    house.granted().await;
+    let at = used().await.unwrap();
+    assert!(at.as_millisecond() >= before.as_millisecond() && at <= jiff::Timestamp::now());
+    let commits = house.service().store.written().commits;
+    for _ in 0..3 {
+        house.service().keep_last_used().await;
+    }
+    assert_eq!(house.service().store.written().commits, commits + 1, "once, not at every look");
+    let file = house.directory.path().join("state.db");
+    let kept: i64 = rusqlite::Connection::open(file)
+        .unwrap()
+        .query_row("SELECT used_ms FROM keys WHERE id = ?1", [&house.key_id], |row| row.get(0))
+        .unwrap();
+    assert_eq!(kept, at.as_millisecond());
+    let wrong = House { key: format!("{}x", house.key), ..house };
+    assert_eq!(code(&wrong.head().await), "invalid_credential");
+    let row = wrong.admin.list_keys(None).await.unwrap().remove(0);
+    assert_eq!(row.last_used, Some(at), "who proves nobody uses nothing");
+}

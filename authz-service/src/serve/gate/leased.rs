@@ -51,6 +51,7 @@ pub(super) fn settle(
     let terms = Terms { cost: lease.cost, reserved, input_estimate: leased.input_estimate };
     let charge = charge(&terms, settlement);
     let settled = service.ledger.settle_leased(now, id, holder, leased.number, reserved, charge.cost)?;
+    service.used(Some(&grant.key_id), now.unix_ms.saturating_sub(settlement.duration_ms));
     let (provider, region) = target(service, grant, &lease.model);
     let record = AuditRecord {
         at_ms: now.unix_ms.saturating_sub(settlement.duration_ms),

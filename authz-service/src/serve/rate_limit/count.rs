@@ -114,7 +114,7 @@ impl<'a> Counting<'a> {
     /// Charges one unit, or gives it back.
     fn move_one(&mut self, named: &Named, ask: &Ask, set: impl Fn(u64, &mut Cost)) -> Result<Verdict, Denial> {
         let registry = Arc::clone(&self.registry);
-        let who = Who::chargeable(&registry, named)?;
+        let who = Who::chargeable(&registry, self.service, named)?;
         let cost = |hits| {
             let mut cost = Cost::default();
             set(hits, &mut cost);
@@ -148,7 +148,7 @@ impl<'a> Counting<'a> {
     /// Charges what tokens cost by the price book; the request itself was counted at its admission.
     fn price(&mut self, named: &Named, usage: Usage) -> Result<Verdict, Denial> {
         let registry = Arc::clone(&self.registry);
-        let who = Who::chargeable(&registry, named)?;
+        let who = Who::chargeable(&registry, self.service, named)?;
         let model = named.model.as_ref().and_then(|name| registry.models.get(name));
         let model =
             model.ok_or_else(|| Denial::new(Code::ModelNotFound).detail("tokens are priced by a known `model`"))?;

@@ -6,6 +6,7 @@ use gateway_core::denial::{Code, Denial};
 use gateway_core::name::ModelName;
 
 use super::ask::Named;
+use crate::identity::api_key;
 use crate::ledger::Subject;
 use crate::registry::{KeyTerms, Limit, Registry, Scope, Tenant, Watch};
 use crate::serve::Service;
@@ -17,7 +18,8 @@ const UNNAMED: &str = "unnamed";
 pub(super) struct Who<'a> {
     pub(super) tenant: &'a Tenant,
     principal: &'a str,
-    key: Option<&'a str>,
+    /// The first key of the named key's chain.
+    key: Option<String>,
     key_limits: &'a [Limit],
     watched: &'a [Watch],
     model: ModelName,
@@ -25,7 +27,7 @@ pub(super) struct Who<'a> {
 
 impl<'a> Who<'a> {
     /// For a charge: what was used is charged, whatever became of the tenant, the key or the model since.
-    pub(super) fn chargeable(registry: &'a Registry, named: &'a Named) -> Result<Self, Denial> {
+    pub(super) fn chargeable(registry: &'a Registry, service: &Service, named: &'a Named) -> Result<Self, Denial> {
         let unknown = || Denial::new(Code::InvalidCredential).detail(format!("no tenant `{}`", named.tenant));
         let tenant = registry.tenants.get(&named.tenant).ok_or_else(unknown)?;
         let terms = named.key.as_ref().and_then(|key| registry.keys.get(key)).filter(|key| key.tenant == named.tenant);
@@ -34,7 +36,7 @@ impl<'a> Who<'a> {
         Ok(Self {
             tenant,
             principal: named.principal.as_deref().unwrap_or_default(),
-            key: named.key.as_deref(),
+            key: named.key.as_ref().map(|key| chain(service, key)),
             key_limits: terms.map_or(&[], |terms: &Arc<KeyTerms>| terms.limits.as_slice()),
             watched: registry.watched(&named.tenant),
             model: model.cloned().map_or_else(unnamed, Ok)?,
@@ -43,17 +45,17 @@ impl<'a> Who<'a> {
 
     /// For an admission: everything that is named is good, and everything that a limit asks for is named.
     pub(super) fn admissible(registry: &'a Registry, service: &Service, named: &'a Named) -> Result<Self, Denial> {
-        let who = Self::chargeable(registry, named)?;
+        let who = Self::chargeable(registry, service, named)?;
         registry.active(&named.tenant)?;
         if named.model.is_some() && !who.tenant.models.contains(&who.model) {
             return Err(Denial::new(Code::ModelNotFound).param("model"));
         }
         if let Some(key) = &named.key {
             let keys = service.keys.load();
-            let terms = registry.keys.get(key).filter(|terms| terms.tenant == named.tenant);
-            let stored = keys.get(key).filter(|record| record.tenant == named.tenant && record.revoked_at.is_none());
-            let alive = terms.is_some_and(|terms| jiff::Timestamp::now() < terms.expires_at);
-            if stored.is_none() || !alive {
+            let terms = registry.keys.get(key).filter(|terms| terms.tenant == named.tenant).map(AsRef::as_ref);
+            let record = keys.get(key).filter(|record| record.tenant == named.tenant);
+            let now = jiff::Timestamp::now();
+            if record.is_none_or(|record| api_key::in_force(record, terms, now).is_err()) {
                 return Err(
                     Denial::new(Code::InvalidCredential).detail(format!("key `{}` is not valid", key.escape_debug()))
                 );
@@ -79,7 +81,7 @@ impl<'a> Who<'a> {
             tenant: &self.tenant.name,
             time_zone: &self.tenant.time_zone,
             principal: self.principal,
-            key_id: self.key,
+            key_id: self.key.as_deref(),
             model: &self.model,
             limits: &self.tenant.plan.limits,
             key_limits: self.key_limits,
@@ -87,4 +89,9 @@ impl<'a> Who<'a> {
             longest_stream: self.tenant.plan.longest_stream,
         }
     }
+}
+
+/// The first key of a key's chain, in whose counters it counts; one that nobody knows counts by itself.
+fn chain(service: &Service, key: &str) -> String {
+    service.keys.load().get(key).map_or(key, |record| record.chain.id.as_str()).to_owned()
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use gateway_core::name::TenantName;
+use jiff::Timestamp;
 
 use super::Service;
 use super::start::own_key;
@@ -41,19 +42,33 @@ impl Running for Service {
         &self.kek
     }
 
-    fn keys(&self) -> Vec<KeyRecord> {
-        self.keys.load().values().cloned().collect()
+    fn keys(&self) -> Arc<HashMap<String, KeyRecord>> {
+        self.keys.load_full()
     }
 
-    fn keep_key(&self, record: KeyRecord) {
+    fn keep_keys(&self, records: Vec<KeyRecord>) {
         self.keys.rcu(|keys| {
             let mut keys = HashMap::clone(keys);
-            keys.insert(record.id.clone(), record.clone());
+            for record in &records {
+                let mut record = record.clone();
+                if let Some(known) = keys.get(&record.id) {
+                    record.keep_ended(known);
+                }
+                keys.insert(record.id.clone(), record);
+            }
             keys
         });
-        if record.revoked_at.is_some() {
-            self.revocations.revoke(record.tenant.as_str(), &record.id);
-        }
+        // What is held by a key that ends, now or with an overlap, was granted for longer.
+        let ended = records.iter().filter(|record| record.revoked_at.is_some() || record.rotated.is_some());
+        self.void_keys(ended.map(|record| (record.tenant.as_str(), record.id.as_str())));
+    }
+
+    fn last_used(&self, id: &str) -> Option<Timestamp> {
+        self.last_used.of(id)
+    }
+
+    fn changes(&self) -> &tokio::sync::Mutex<()> {
+        &self.changes
     }
 
     fn provider_key_version(&self, tenant: &TenantName, provider: &str) -> u64 {

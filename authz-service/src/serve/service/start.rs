@@ -5,7 +5,7 @@ use gateway_core::price::{ModelCost, Prices, PricesError, Terms};
 
 use super::{OwnKey, StartError, lines};
 use crate::cli::ServeOptions;
-use crate::identity::api_key::{KeyHash, KeyRecord};
+use crate::identity::api_key::{Chain, KeyHash, KeyRecord, Rotated};
 use crate::ledger::Reservation;
 use crate::registry::Registry;
 use crate::resource::{self, Loaded, Sources};
@@ -56,13 +56,16 @@ pub(super) fn terms_of(registry: &Registry, reservation: &Reservation) -> Result
 
 pub(super) fn key_record(row: &KeyRow) -> Option<(String, KeyRecord)> {
     let at = |ms: u64| i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-    let record = KeyRecord {
-        id: row.id.clone(),
-        tenant: TenantName::parse(&row.tenant).ok()?,
-        hash: KeyHash::from_bytes(row.hash),
-        created_at: at(row.created_ms)?,
-        revoked_at: row.revoked_ms.map(|ms| at(ms).unwrap_or(jiff::Timestamp::MIN)),
-    };
+    // What ended a key at a time that no clock shows has ended it.
+    let ended = |ms: u64| at(ms).unwrap_or(jiff::Timestamp::MIN);
+    let (tenant, hash) = (TenantName::parse(&row.tenant).ok()?, KeyHash::from_bytes(row.hash));
+    let mut record = KeyRecord::first(&row.id, tenant, hash, at(row.created_ms)?);
+    if let Some((id, began_ms)) = &row.chain {
+        record.chain = Chain { id: id.clone(), began_at: ended(*began_ms) };
+    }
+    record.parent.clone_from(&row.parent);
+    record.revoked_at = row.revoked_ms.map(ended);
+    record.rotated = row.rotated.map(|(at_ms, until_ms)| Rotated { at: ended(at_ms), until: ended(until_ms) });
     Some((row.id.clone(), record))
 }
 

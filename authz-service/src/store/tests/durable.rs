@@ -56,7 +56,7 @@ fn a_command_that_contradicts_fails_alone() {
     let bench = Bench::new();
     let (store, _) = bench.open();
     bench.fail(Fault::Delay(Duration::from_millis(20)));
-    let key = |hash| KeyRow { id: "k1".into(), tenant: "acme".into(), hash, created_ms: 1, revoked_ms: None };
+    let key = |hash| KeyRow { id: "k1".into(), tenant: "acme".into(), hash, created_ms: 1, ..KeyRow::default() };
     let receipts = [
         admit(1),
         Command::KeyCreate(key([1; 32])),
@@ -190,7 +190,7 @@ fn keys_vault_and_sources_come_back() {
     let bench = Bench::new();
     let (store, first) = bench.open();
     let key =
-        |id: &str| KeyRow { id: id.into(), tenant: "acme".into(), hash: [9; 32], created_ms: 5, revoked_ms: None };
+        |id: &str| KeyRow { id: id.into(), tenant: "acme".into(), hash: [9; 32], created_ms: 5, ..KeyRow::default() };
     let row = |version, sealed: &[u8]| VaultRow {
         tenant: "acme".into(),
         provider: "p".into(),

@@ -31,6 +31,15 @@ fn keys() {
                 "api-keys/k1.yaml:7:17: model `llama` does not exist, known: `gpt`, `llama-8b`, `meta-llama/Llama-3.1-8B-Instruct`",
             ],
         ),
+        (
+            K,
+            "  createdAt",
+            "  sources: [10.0.0.0/8, 10.0.0.1/8, 300.1.1.1/8]\n  createdAt",
+            &[
+                "api-keys/k1.yaml:9:25: `10.0.0.1/8` is no block of addresses, as `10.1.0.0/16` or `::1/128`",
+                "api-keys/k1.yaml:9:37: `300.1.1.1/8` is no block of addresses, as `10.1.0.0/16` or `::1/128`",
+            ],
+        ),
         (K, "name: key-day", "name: gpu-day", &["api-keys/k1.yaml:8:19: plan `small` has a limit `gpu-day` already"]),
         (
             K,

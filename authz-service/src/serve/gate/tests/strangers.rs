@@ -62,13 +62,9 @@ async fn only_a_handle_of_ours_that_still_holds_is_lent_to() {
 #[tokio::test]
 async fn a_key_lends_until_it_is_revoked() {
     let house = House::new();
-    let record = |revoked_at| KeyRecord {
-        id: "abcdefghijkl".into(),
-        tenant: TenantName::parse("acme").unwrap(),
-        hash: KeyHash::dummy(),
-        created_at: jiff::Timestamp::now(),
-        revoked_at,
-    };
+    let acme = TenantName::parse("acme").unwrap();
+    let first = KeyRecord::first("abcdefghijkl", acme, KeyHash::dummy(), jiff::Timestamp::now());
+    let record = |revoked_at| KeyRecord { revoked_at, ..first.clone() };
     let grant = Grant { key_id: "abcdefghijkl".into(), ..grant() };
     for (n, revoked_at, code) in [(1, None, ""), (2, Some(jiff::Timestamp::now()), "invalid_credential")] {
         house.service.keys.store(Arc::new([("abcdefghijkl".to_owned(), record(revoked_at))].into()));
