@@ -5,6 +5,7 @@
 
 mod amounts;
 mod audit;
+mod cert;
 mod check;
 mod command;
 mod key;
@@ -146,6 +147,7 @@ async fn ask(client: &Client, command: Command, out: &mut dyn Write) -> Result<(
         Command::Key(KeyCommand::Create(asked)) => key::create(client, asked, out).await,
         Command::Key(KeyCommand::Revoke { id }) => key::revoke(client, &id, out).await,
         Command::Key(KeyCommand::List { tenant, output }) => key::list(client, tenant.as_deref(), output, out).await,
+        Command::Cert(asked) => cert::run(client, asked, out).await,
         Command::Vault(VaultCommand::Put { tenant, provider }) => vault::put(client, &tenant, &provider, out).await,
         Command::Audit(AuditCommand::Tail { output, limit, follow }) => {
             audit::tail(client, output, limit, follow, out).await

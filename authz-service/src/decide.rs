@@ -26,6 +26,7 @@ use gateway_core::wire;
 
 use crate::identity::Identity;
 use crate::identity::api_key::KeyRecord;
+use crate::identity::certificate::RevokedSerials;
 use crate::identity::discovery::KeyRing;
 use crate::ledger::{GrantId, Ledger, Reservation};
 use crate::registry::{CredentialHeader, EndpointKind, Registry, Tenant};
@@ -63,6 +64,8 @@ pub struct Grounds<'a> {
     pub published: &'a KeyRing,
     /// What the store keeps of API keys, by key id.
     pub keys: &'a HashMap<String, KeyRecord>,
+    /// Clients' certificates that operators revoked.
+    pub revoked_certificates: &'a RevokedSerials,
     /// The tenants' own keys of providers.
     pub vault: &'a dyn OwnKeys,
     /// Budgets, rates, requests in flight.

@@ -3,9 +3,11 @@
 //! Never keeps, logs or echoes a credential: an error carries a fixed text for the log and nothing of what was sent.
 
 pub mod api_key;
-mod certificate;
+pub mod authority;
+pub mod certificate;
 pub mod discovery;
 pub mod jwt;
+pub mod spiffe;
 mod strict;
 
 use gateway_core::denial::Code;
@@ -21,7 +23,7 @@ pub const KEY_PRINCIPAL: &str = "key:";
 pub struct Identity {
     /// The one tenant it belongs to.
     pub tenant: TenantName,
-    /// Who within the tenant: a token's `sub`, or `key:` and the id of an API key.
+    /// Who within the tenant: a token's `sub`, `key:` and the id of an API key, or a certificate's SPIFFE id.
     pub principal: String,
     /// The API key's id, when one was used.
     pub key_id: Option<String>,
@@ -33,7 +35,7 @@ pub struct Identity {
     pub limits: Vec<Limit>,
     /// It proves nothing from here on, at the latest.
     pub expires_at: jiff::Timestamp,
-    /// `jwt` or `api_key`.
+    /// `jwt`, `api_key` or `certificate`.
     pub method: &'static str,
 }
 
@@ -47,7 +49,7 @@ pub struct CredentialError {
 
 impl CredentialError {
     /// Refuses a stranger.
-    const fn invalid(reason: &'static str) -> Self {
+    pub(crate) const fn invalid(reason: &'static str) -> Self {
         Self { code: Code::InvalidCredential, reason }
     }
 
@@ -100,6 +102,21 @@ impl From<api_key::KeyIdentity> for Identity {
             limits: key.limits,
             expires_at: key.expires_at,
             method: "api_key",
+        }
+    }
+}
+
+impl From<certificate::CertificateIdentity> for Identity {
+    fn from(certificate: certificate::CertificateIdentity) -> Self {
+        Self {
+            tenant: certificate.tenant,
+            principal: certificate.principal,
+            key_id: None,
+            permits: certificate.permits,
+            bound: true,
+            limits: Vec::new(),
+            expires_at: certificate.expires_at,
+            method: "certificate",
         }
     }
 }

@@ -14,6 +14,7 @@ use gateway_core::name::{ModelName, TenantName};
 use gateway_core::price::ModelCost;
 use serde::Deserialize;
 
+use crate::identity::certificate::Bundle;
 use crate::identity::discovery::Network;
 use crate::identity::jwt::KeySet;
 
@@ -36,6 +37,8 @@ pub struct Registry {
     pub extra_fields: BTreeSet<String>,
     /// Issuer URL → who trusts it.
     pub issuers: HashMap<String, Vec<Arc<Issuer>>>,
+    /// SPIFFE trust domain → the one tenant whose clients' certificates name it.
+    pub trust_domains: HashMap<String, Arc<TrustDomain>>,
 }
 
 /// A tenant and its plan.
@@ -330,6 +333,19 @@ pub struct Issuer {
     pub permits: Permits,
     /// What scopes permit of that; without, all of it.
     pub scopes: Option<Scopes>,
+}
+
+/// The SPIFFE trust domain of one tenant, and what vouches for the certificates in it.
+#[derive(Debug)]
+pub struct TrustDomain {
+    /// Its name.
+    pub name: String,
+    /// Whose.
+    pub tenant: TenantName,
+    /// The tenant's CAs.
+    pub bundle: Bundle,
+    /// What holders of its certificates may use.
+    pub permits: Permits,
 }
 
 /// Where an issuer's keys are.

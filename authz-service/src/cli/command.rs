@@ -48,6 +48,9 @@ pub(super) enum Command {
     /// Make, revoke and list API keys
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Make tenants' CAs; issue, revoke and list short certificates of their workloads
+    #[command(subcommand)]
+    Cert(CertCommand),
     /// Keep the tenants' own provider keys
     #[command(subcommand)]
     Vault(VaultCommand),
@@ -184,6 +187,77 @@ pub(super) struct NewKey {
     /// How to print it
     #[arg(long, value_enum, default_value_t = Output::Table)]
     pub(super) output: Output,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum CertCommand {
+    /// A tenant's own CA
+    #[command(subcommand)]
+    Ca(CaCommand),
+    /// Issue a certificate by the tenant's CA: its SPIFFE id is the tenant's trust domain and PATH
+    #[command(after_help = "\
+Without --csr a key is made here: --out then gets tls.key (0600) beside tls.crt and ca.crt. With --csr the key stays
+where it is; without --out the certificate is printed. Of a request only its public key is taken over.
+
+Examples:
+  bulkhead cert issue --tenant acme --path /workload/train --out /run/train/tls
+  bulkhead cert issue --tenant acme --path /workload/train --ttl 15m --csr train.csr > train.crt")]
+    Issue(NewCertificate),
+    /// Revoke a certificate of a tenant by its serial number, for good and at once, whoever issued it
+    Revoke {
+        /// Whose
+        #[arg(long)]
+        tenant: String,
+        /// Its serial number, hexadecimal, as `cert list` or `openssl x509 -serial` show it
+        serial: String,
+    },
+    /// List certificates that were issued or revoked here; those that ended a week ago are forgotten
+    List {
+        /// Of this tenant only
+        #[arg(long)]
+        tenant: Option<String>,
+        /// How to print them
+        #[arg(long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum CaCommand {
+    /// Make it, and print its certificate: for the tenant's `certificates.bundleFile` and for Envoy's clients.pem
+    #[command(after_help = "\
+The key is sealed under the key-encryption key and never leaves the service. The CA vouches for nothing until its
+certificate stands in the tenant's bundle. With --replace, keep the old certificate in the bundle for a day.
+
+Example:
+  bulkhead cert ca create --tenant acme >> policies/certificates/acme.pem")]
+    Create {
+        /// Whose
+        #[arg(long)]
+        tenant: String,
+        /// In place of the one that is there
+        #[arg(long)]
+        replace: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct NewCertificate {
+    /// Whose
+    #[arg(long)]
+    pub(super) tenant: String,
+    /// Path of its SPIFFE id, as in `/workload/train`
+    #[arg(long)]
+    pub(super) path: String,
+    /// How long it lives: 1m to 24h
+    #[arg(long, value_name = "DURATION", default_value = crate::admin::messages::DEFAULT_CERTIFICATE_TTL)]
+    pub(super) ttl: String,
+    /// The workload's request, PKCS #10 in PEM
+    #[arg(long, value_name = "FILE", required_unless_present = "out")]
+    pub(super) csr: Option<PathBuf>,
+    /// Where the files go; made when it is not there
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -30,6 +30,7 @@ static OFFLINE: LazyLock<KeyRing> = LazyLock::new(KeyRing::offline);
 pub(crate) struct World {
     pub(crate) registry: Registry,
     keys: HashMap<String, KeyRecord>,
+    revoked_certificates: RevokedSerials,
     ledger: Ledger,
     /// Tenants and providers: whose own keys there are.
     pub(crate) own: BTreeSet<(&'static str, &'static str)>,
@@ -80,8 +81,14 @@ impl World {
         .map(|(path, kind)| Endpoint { template: PathTemplate::parse(path).unwrap(), kind })
         .into();
         let own = BTreeSet::from([("acme", "open")]);
-        let mut world =
-            Self { registry, keys: HashMap::new(), ledger: Ledger::default(), own, credentials: Vec::new() };
+        let mut world = Self {
+            registry,
+            keys: HashMap::new(),
+            revoked_certificates: RevokedSerials::new(),
+            ledger: Ledger::default(),
+            own,
+            credentials: Vec::new(),
+        };
         let narrow = Permits { models: Some(BTreeSet::from([name("gpt")])), ..Permits::default() };
         for (tenant, permits) in [("acme", Permits::default()), ("acme", narrow), ("globex", Permits::default())] {
             world.mint(tenant, permits, Vec::new());
@@ -111,6 +118,7 @@ impl World {
             registry: &self.registry,
             published: &OFFLINE,
             keys: &self.keys,
+            revoked_certificates: &self.revoked_certificates,
             vault: self,
             ledger: &self.ledger,
             claim_header: gateway_core::wire::CLAIM_HEADER,

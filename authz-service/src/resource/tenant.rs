@@ -7,6 +7,7 @@ use gateway_core::name::TenantName;
 use jiff::tz::TimeZone;
 use serde::Deserialize;
 
+use super::certificates::RawCertificates;
 use super::field::{At, Each};
 use super::issuer::{self, RawIssuer};
 use super::names::Names;
@@ -28,6 +29,7 @@ pub(super) struct TenantSpec {
     role: Option<At<String>>,
     namespaces: Option<Each<At<String>>>,
     issuers: Option<Each<RawIssuer>>,
+    pub(super) certificates: Option<RawCertificates>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]

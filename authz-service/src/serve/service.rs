@@ -19,13 +19,14 @@ use gateway_core::name::TenantName;
 use gateway_core::price::PricesError;
 use gateway_core::wire;
 
-use self::start::{first_set, key_record, own_key, terms_of};
+use self::start::{first_set, key_record, own_key, revoked, terms_of};
 use super::metrics::{Metrics, Phase, Readiness};
 use super::revocations::Revocations;
 use super::watch;
 use crate::cli::ServeOptions;
 use crate::decide::{self, Allow, Arrival, Decision, Deny, Grounds};
 use crate::identity::api_key::KeyRecord;
+use crate::identity::certificate::RevokedSerials;
 use crate::identity::discovery::KeyRing;
 use crate::ledger::{BadKey, GrantId, Ledger, Now, Reservation};
 use crate::registry::Registry;
@@ -79,6 +80,7 @@ pub struct Service {
     registry: Arc<ArcSwap<Registry>>,
     pub(super) keys: ArcSwap<HashMap<String, KeyRecord>>,
     pub(super) own_keys: ArcSwap<OwnKeys>,
+    pub(super) revoked_certificates: ArcSwap<RevokedSerials>,
     pub(super) ledger: Ledger,
     pub(super) revocations: Arc<Revocations>,
     pub(super) store: Store,
@@ -123,6 +125,7 @@ impl Service {
         let service = Self {
             registry,
             keys: ArcSwap::from_pointee(restored.keys.iter().filter_map(key_record).collect()),
+            revoked_certificates: ArcSwap::from_pointee(restored.revoked.iter().filter_map(revoked).collect()),
             own_keys: ArcSwap::from_pointee(restored.vault.into_iter().filter_map(own_key).collect()),
             ledger,
             revocations,
@@ -179,6 +182,7 @@ impl Service {
         decide(&Grounds {
             registry: &registry,
             keys: &keys,
+            revoked_certificates: &self.revoked_certificates.load(),
             published: &self.published,
             vault: self,
             ledger: &self.ledger,
@@ -345,6 +349,7 @@ impl Service {
             ("Provider", registry.providers.len()),
             ("ApiKey", registry.keys.len()),
             ("Issuer", registry.issuers.len()),
+            ("TrustDomain", registry.trust_domains.len()),
         ] {
             self.metrics.resources(kind, count);
         }

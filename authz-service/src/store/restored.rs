@@ -5,6 +5,7 @@ use std::time::Duration;
 use gateway_core::gate::Cost;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
+use super::certificates::{self, CertificateRow};
 use super::command::{KeyRow, VaultRow};
 use super::integer::{optional, uint};
 use super::leases;
@@ -24,6 +25,8 @@ pub struct Restored {
     pub keys: Vec<KeyRow>,
     /// The tenants' sealed provider keys.
     pub vault: Vec<VaultRow>,
+    /// Clients' certificates that operators revoked.
+    pub revoked: Vec<CertificateRow>,
     /// The last good set of resources.
     pub sources: Option<Sources>,
     /// Secret of this file, for the MAC of grants.
@@ -77,6 +80,7 @@ pub(super) fn read(connection: &Connection) -> Result<Restored, StoreError> {
             let (tenant, provider, key_id) = (row.get(0)?, row.get(1)?, row.get(2)?);
             Ok(VaultRow { tenant, provider, key_id, version: uint(row, 3)?, sealed: row.get(4)? })
         })?,
+        revoked: certificates::revoked(connection)?,
         sources: connection
             .query_row("SELECT version, bytes FROM sources", (), |row| {
                 Ok(Sources { version: row.get(0)?, bytes: row.get(1)? })

@@ -155,4 +155,5 @@ CREATE TABLE leases (
     closed_tokens INTEGER, closed_gpu_ms INTEGER, closed_micro_usd INTEGER, closed_requests INTEGER
 ) STRICT, WITHOUT ROWID;
 ",
+    super::certificates::STEP,
 ];

@@ -6,11 +6,12 @@ use gateway_core::price::{ModelCost, Prices, PricesError, Terms};
 use super::{OwnKey, StartError, lines};
 use crate::cli::ServeOptions;
 use crate::identity::api_key::{KeyHash, KeyRecord};
+use crate::identity::certificate::Serial;
 use crate::ledger::Reservation;
 use crate::registry::Registry;
 use crate::resource::{self, Loaded, Sources};
 use crate::serve::metrics::Metrics;
-use crate::store::{KeyRow, Restored, StoreError, VaultRow};
+use crate::store::{CertificateRow, KeyRow, Restored, StoreError, VaultRow};
 
 /// The resources to start with: those in the directory, else the last good set.
 pub(super) fn first_set(options: &ServeOptions, restored: &Restored, metrics: &Metrics) -> Result<Loaded, StartError> {
@@ -64,6 +65,10 @@ pub(super) fn key_record(row: &KeyRow) -> Option<(String, KeyRecord)> {
         revoked_at: row.revoked_ms.map(|ms| at(ms).unwrap_or(jiff::Timestamp::MIN)),
     };
     Some((row.id.clone(), record))
+}
+
+pub(super) fn revoked(row: &CertificateRow) -> Option<(TenantName, Serial)> {
+    Some((TenantName::parse(&row.tenant).ok()?, Serial::parse(&row.serial)?))
 }
 
 pub(super) fn own_key(row: VaultRow) -> Option<((TenantName, String), OwnKey)> {
