@@ -1,5 +1,6 @@
 //! Decisions over a small world that is made by hand: two tenants, three models, three providers.
 
+mod certificates;
 mod differential;
 mod heads;
 
@@ -133,6 +134,7 @@ struct Ask {
     path: String,
     headers: Vec<(&'static str, String)>,
     body: Vec<u8>,
+    certificate: String,
     now: Timestamp,
     number: u32,
 }
@@ -148,6 +150,7 @@ impl Ask {
                 ("content-length", body.len().to_string()),
             ],
             body: body.into(),
+            certificate: String::new(),
             now: now(),
             number: 0,
         }
@@ -172,7 +175,7 @@ impl Ask {
             body,
             request_id: "r-1",
             proxy: "edge-1",
-            certificate: "",
+            certificate: &self.certificate,
             now: self.now,
             grant_id: GrantId(id),
         })

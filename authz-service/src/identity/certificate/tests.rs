@@ -14,16 +14,17 @@ use rcgen::{
 
 use super::*;
 
-const NOW: i64 = 1_800_000_000;
+/// 2026-11-22T12:00:00Z.
+const NOW: i64 = 1_795_348_800;
 const DAY: i64 = 86_400;
-pub(super) const TRAIN: &str = "spiffe://acme.example/workload/train";
+pub(crate) const TRAIN: &str = "spiffe://acme.example/workload/train";
 
-pub(super) fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     Timestamp::from_second(NOW).unwrap()
 }
 
 /// A CA, whose key signs what tests want.
-pub(super) struct Ca(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Ca(CertifiedIssuer<'static, KeyPair>);
 
 /// Valid from a day before until a day after [`NOW`].
 fn params(name: &str) -> CertificateParams {
@@ -45,7 +46,7 @@ fn ca_params(name: &str) -> CertificateParams {
     params
 }
 
-pub(super) fn leaf(uris: &[&str]) -> CertificateParams {
+pub(crate) fn leaf(uris: &[&str]) -> CertificateParams {
     let mut params = params("client");
     params.subject_alt_names = uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap())).collect();
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -54,7 +55,7 @@ pub(super) fn leaf(uris: &[&str]) -> CertificateParams {
 }
 
 impl Ca {
-    pub(super) fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         Self::with(ca_params(name))
     }
 
@@ -66,12 +67,12 @@ impl Ca {
         Self(CertifiedIssuer::signed_by(params, KeyPair::generate().unwrap(), &self.0).unwrap())
     }
 
-    pub(super) fn pem(&self) -> String {
+    pub(crate) fn pem(&self) -> String {
         self.0.pem()
     }
 
     /// A certificate as Envoy spells it.
-    pub(super) fn issue(&self, params: &CertificateParams) -> String {
+    pub(crate) fn issue(&self, params: &CertificateParams) -> String {
         spelled(&params.signed_by(&KeyPair::generate().unwrap(), &self.0).unwrap().pem())
     }
 
@@ -112,15 +113,15 @@ fn domain(name: &str, tenant: &str, bundle: Bundle) -> (String, Arc<TrustDomain>
     (name.to_owned(), Arc::new(TrustDomain { name: name.to_owned(), tenant, bundle, permits: Permits::default() }))
 }
 
-pub(super) struct World {
-    pub(super) acme: Ca,
-    pub(super) globex: Ca,
-    domains: HashMap<String, Arc<TrustDomain>>,
+pub(crate) struct World {
+    pub(crate) acme: Ca,
+    pub(crate) globex: Ca,
+    pub(crate) domains: HashMap<String, Arc<TrustDomain>>,
     revoked: RevokedSerials,
 }
 
 impl World {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (acme, globex) = (Ca::new("acme"), Ca::new("globex"));
         let domains = HashMap::from([
             domain("acme.example", "acme", Bundle::parse(&acme.pem(), None).unwrap()),
@@ -133,7 +134,7 @@ impl World {
         self.domains.extend([domain("acme.example", "acme", Bundle::parse(bundle, lists).unwrap())]);
     }
 
-    pub(super) fn read_at(
+    pub(crate) fn read_at(
         &self,
         certificate: &str,
         now: Timestamp,
@@ -143,13 +144,13 @@ impl World {
     }
 
     /// Whom it names, or why nobody believes it.
-    pub(super) fn read(&self, certificate: &str) -> Result<Option<(String, String)>, &'static str> {
+    pub(crate) fn read(&self, certificate: &str) -> Result<Option<(String, String)>, &'static str> {
         let named = self.read_at(certificate, now())?;
         Ok(named.map(|identity| (identity.tenant.to_string(), identity.principal)))
     }
 }
 
-pub(super) fn train() -> Result<Option<(String, String)>, &'static str> {
+pub(crate) fn train() -> Result<Option<(String, String)>, &'static str> {
     Ok(Some(("acme".into(), TRAIN.into())))
 }
 

@@ -120,7 +120,7 @@ fn other_files_are_refused_and_left_alone() {
     drop(bench.open());
     rusqlite::Connection::open(bench.path()).unwrap().pragma_update(None, "user_version", 99).unwrap();
     let error = Store::open(&bench.path()).unwrap_err();
-    assert!(matches!(error, StoreError::Newer { found: 99, known: 4, .. }), "{error}");
+    assert!(matches!(error, StoreError::Newer { found: 99, known: 5, .. }), "{error}");
 
     let nowhere = bench.directory.path().join("no/such/state.db");
     assert!(matches!(Store::open(&nowhere).unwrap_err(), StoreError::Io { .. }));
