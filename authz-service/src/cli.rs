@@ -30,6 +30,7 @@ pub use proxies_addr::{ProxiesAddr, ProxiesAddrError};
 pub use unix_addr::{UnixAddr, UnixAddrError};
 
 use crate::admin::client::{CallError, Client};
+use crate::identity::spiffe::SpiffeId;
 use command::{AuditCommand, Command, KeyCommand, VaultCommand};
 
 /// Where the admin socket is when neither `--admin` nor this variable says so otherwise.
@@ -56,8 +57,19 @@ pub struct ServeOptions {
     pub admin: UnixAddr,
     /// Where metrics and health are read; loopback only.
     pub http: SocketAddr,
+    /// Whose peers speak for clients, in front of the proxies.
+    pub mesh: Option<MeshOptions>,
     /// Failed logins that a source has a minute.
     pub failed_logins_per_minute: NonZeroU32,
+}
+
+/// The mesh in front of the proxies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MeshOptions {
+    /// Its CAs, PEM.
+    pub ca: PathBuf,
+    /// Its peers that speak for clients.
+    pub peers: Vec<SpiffeId>,
 }
 
 /// PEM files of the TLS listener.

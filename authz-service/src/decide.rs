@@ -237,7 +237,7 @@ struct Caller<'a> {
 }
 
 /// A path as audit and log may show it: no query, visible ASCII, bounded.
-fn printable_path(path: &str) -> String {
+pub(crate) fn printable_path(path: &str) -> String {
     let bare = path.split(['?', '#']).next().unwrap_or_default();
     bare.chars().take(256).map(|c| if c.is_ascii_graphic() { c } else { '?' }).collect()
 }

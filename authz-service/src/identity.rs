@@ -6,6 +6,7 @@ pub mod api_key;
 pub mod authority;
 pub mod certificate;
 pub mod discovery;
+pub mod forwarded;
 pub mod jwt;
 pub mod spiffe;
 mod strict;

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::{ListedProxy, ProxiesAddr, ServeOptions, TlsFiles, UnixAddr};
+use super::{ListedProxy, MeshOptions, ProxiesAddr, ServeOptions, TlsFiles, UnixAddr};
+use crate::identity::spiffe::SpiffeId;
 
 /// A security layer for AI APIs that many tenants share: the service beside Envoy, and its operators' commands.
 #[derive(Debug, Parser)]
@@ -120,6 +121,15 @@ pub(super) struct ServeArgs {
     /// A proxy that may ask; repeat for more. Its id, and for TLS the SPIFFE id of its certificate
     #[arg(long, value_name = "ID[=SPIFFE_ID]")]
     proxy: Vec<ListedProxy>,
+    /// A peer in front of the proxies that speaks for clients; repeat for more. Its SPIFFE id
+    ///
+    /// Where Envoy's client is such a peer, by a certificate of --mesh-ca, the client's own certificate is the one that
+    /// x-forwarded-client-cert holds (`Cert`, exactly one element). From everybody else that header is nothing.
+    #[arg(long, value_name = "SPIFFE_ID", requires = "mesh_ca")]
+    mesh_peer: Vec<SpiffeId>,
+    /// CAs of the mesh's certificates, PEM; no tenant's. Read at the start and with the policies
+    #[arg(long, value_name = "FILE", requires = "mesh_peer")]
+    mesh_ca: Option<PathBuf>,
     /// Loopback address of /metrics, /healthz and /readyz
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9464")]
     http: SocketAddr,
@@ -316,7 +326,19 @@ impl ServeArgs {
         let Self { policies, state, kek_file, proxies, http, failed_logins_per_minute, .. } = self;
         let files = self.tls_cert.zip(self.tls_key).zip(self.tls_client_ca);
         let files = files.map(|((certificate, key), client_ca)| TlsFiles { certificate, key, client_ca });
+        let mesh = self.mesh_ca.map(|ca| MeshOptions { ca, peers: self.mesh_peer });
         let (proxies_tls, listed) = (self.proxies_tls.zip(files), self.proxy);
-        ServeOptions { policies, state, kek_file, proxies, proxies_tls, listed, admin, http, failed_logins_per_minute }
+        ServeOptions {
+            policies,
+            state,
+            kek_file,
+            proxies,
+            proxies_tls,
+            listed,
+            admin,
+            http,
+            mesh,
+            failed_logins_per_minute,
+        }
     }
 }

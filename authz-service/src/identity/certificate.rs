@@ -88,6 +88,14 @@ pub fn read(
     }))
 }
 
+/// The SPIFFE id of a certificate that a bundle vouches for, in whatever trust domain; `None`: it does not.
+#[must_use]
+pub fn id_by(certificate: &str, bundle: &Bundle, now: Timestamp) -> Option<SpiffeId> {
+    let der = der(certificate)?;
+    let leaf = EndEntityCert::try_from(&der).ok()?;
+    bundle.prove(&der, &leaf, now).ok().map(|proven| proven.id)
+}
+
 /// In any case of its letters: what means to be a SPIFFE id is held to the rules of one.
 fn is_spiffe(uri: &str) -> bool {
     uri.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("spiffe:"))

@@ -19,11 +19,12 @@ use gateway_core::name::TenantName;
 use gateway_core::price::PricesError;
 use gateway_core::wire;
 
-use self::start::{first_set, key_record, own_key, revoked, terms_of};
+use self::start::{first_set, key_record, mesh, own_key, revoked, terms_of};
+use super::mesh::{Mesh, MeshError};
 use super::metrics::{Metrics, Phase, Readiness};
 use super::revocations::Revocations;
 use super::watch;
-use crate::cli::ServeOptions;
+use crate::cli::{MeshOptions, ServeOptions};
 use crate::decide::{self, Allow, Arrival, Decision, Deny, Grounds};
 use crate::identity::api_key::KeyRecord;
 use crate::identity::certificate::RevokedSerials;
@@ -53,6 +54,9 @@ pub enum StartError {
     /// The key-encryption key.
     #[error(transparent)]
     Kek(#[from] KekError),
+    /// The mesh's CAs.
+    #[error(transparent)]
+    Mesh(#[from] MeshError),
     /// The TLS library.
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] rustls::Error),
@@ -92,6 +96,7 @@ pub struct Service {
     reader: Arc<Reader>,
     reloading: tokio::sync::Mutex<()>,
     throttle: Throttle,
+    mesh: Option<(MeshOptions, ArcSwap<Mesh>)>,
     published: KeyRing,
 }
 
@@ -137,6 +142,7 @@ impl Service {
             policies: options.policies.clone(),
             reader,
             reloading: tokio::sync::Mutex::default(),
+            mesh: mesh(options.mesh.as_ref())?,
             throttle: Throttle::new(options.failed_logins_per_minute),
             published,
         };
@@ -285,6 +291,7 @@ impl Service {
         };
         let loaded = loaded.map_err(stopped).and_then(|loaded| loaded);
         self.metrics.reloaded(loaded.is_ok());
+        self.take_mesh();
         let loaded = loaded?;
         let changed = self.registry().version != loaded.registry.version;
         let version = loaded.registry.version.clone();
@@ -297,6 +304,29 @@ impl Service {
             self.keep_sources(version, &loaded.sources).await;
         }
         Ok(changed)
+    }
+
+    /// Reads the mesh's CAs again; those before stay where that fails.
+    fn take_mesh(&self) {
+        let Some((options, mesh)) = &self.mesh else { return };
+        match Mesh::load(options) {
+            Ok(loaded) => mesh.store(Arc::new(loaded)),
+            Err(error) => tracing::error!(%error, "the mesh's CAs are refused, those before stay"),
+        }
+    }
+
+    /// The certificate of a request's client, where it or a peer of the mesh shows one; empty without.
+    ///
+    /// # Errors
+    /// A peer of the mesh does not say which.
+    pub(super) fn certificate_of_client<'a>(
+        &self,
+        shown: &'a str,
+        headers: &[(&str, &'a [u8])],
+        now: jiff::Timestamp,
+    ) -> Result<&'a str, Denial> {
+        let Some((_, mesh)) = &self.mesh else { return Ok(shown) };
+        mesh.load().certificate_of_client(shown, headers, now)
     }
 
     /// Logs a set that is refused.

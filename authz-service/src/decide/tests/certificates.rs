@@ -3,8 +3,8 @@
 use rcgen::KeyPair;
 
 use super::*;
-use crate::identity::certificate::tests::{self as made, leaf};
 use crate::identity::certificate::Serial;
+use crate::identity::certificate::tests::{self as made, leaf};
 
 const BODY: &str = r#"{"model":"llama","messages":[{"role":"user","content":"hi"}]}"#;
 
@@ -41,7 +41,8 @@ fn every_claim_names_one_tenant_or_nobody_is_let_in() {
         ("no certificate", "-----BEGIN".to_owned(), Err(())),
         ("without a name", certified.acme.issue(&leaf(&[])), Ok(None)),
     ];
-    let keys = [("no key", None, None), ("acme's key", Some(0), Some("acme")), ("globex's key", Some(2), Some("globex"))];
+    let keys =
+        [("no key", None, None), ("acme's key", Some(0), Some("acme")), ("globex's key", Some(2), Some("globex"))];
     let mut let_in = 0;
     for (what, certificate, proven) in &shown {
         for (which, key, of) in keys {
@@ -65,7 +66,8 @@ fn every_claim_names_one_tenant_or_nobody_is_let_in() {
                     };
                     for decision in [ask.whole(&world), ask.head(&world, 1)] {
                         let got = fate(decision);
-                        let short = got.as_ref().map(|(tenant, _, method)| (tenant.as_str(), *method)).map_err(|code| *code);
+                        let short =
+                            got.as_ref().map(|(tenant, _, method)| (tenant.as_str(), *method)).map_err(|code| *code);
                         assert_eq!(short, want, "{what}, {which}, claim {claim:?}, path {path:?}");
                         if let Ok((tenant, principal, "certificate")) = &got {
                             assert_eq!(principal, &id(tenant));

@@ -1,15 +1,17 @@
 //! What the service starts from: the resources, and what the state file kept of keys and reservations. Changes nothing.
 
+use arc_swap::ArcSwap;
 use gateway_core::name::TenantName;
 use gateway_core::price::{ModelCost, Prices, PricesError, Terms};
 
 use super::{OwnKey, StartError, lines};
-use crate::cli::ServeOptions;
+use crate::cli::{MeshOptions, ServeOptions};
 use crate::identity::api_key::{KeyHash, KeyRecord};
 use crate::identity::certificate::Serial;
 use crate::ledger::Reservation;
 use crate::registry::Registry;
 use crate::resource::{self, Loaded, Sources};
+use crate::serve::mesh::{Mesh, MeshError};
 use crate::serve::metrics::Metrics;
 use crate::store::{CertificateRow, KeyRow, Restored, StoreError, VaultRow};
 
@@ -65,6 +67,11 @@ pub(super) fn key_record(row: &KeyRow) -> Option<(String, KeyRecord)> {
         revoked_at: row.revoked_ms.map(|ms| at(ms).unwrap_or(jiff::Timestamp::MIN)),
     };
     Some((row.id.clone(), record))
+}
+
+/// The mesh, if there is one.
+pub(super) fn mesh(options: Option<&MeshOptions>) -> Result<Option<(MeshOptions, ArcSwap<Mesh>)>, MeshError> {
+    options.map(|options| Ok((options.clone(), ArcSwap::from_pointee(Mesh::load(options)?)))).transpose()
 }
 
 pub(super) fn revoked(row: &CertificateRow) -> Option<(TenantName, Serial)> {
