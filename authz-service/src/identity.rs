@@ -14,6 +14,7 @@ mod strict;
 use gateway_core::denial::Code;
 use gateway_core::name::TenantName;
 
+use crate::authorization::Login;
 use crate::registry::{Limit, Permits};
 
 /// Prefix of the principals that API keys stand for; no token's subject may start with it.
@@ -36,6 +37,8 @@ pub struct Identity {
     pub limits: Vec<Limit>,
     /// It proves nothing from here on, at the latest.
     pub expires_at: jiff::Timestamp,
+    /// How its holder logged in; of a key, nothing is known.
+    pub login: Login,
     /// `jwt`, `api_key` or `certificate`.
     pub method: &'static str,
 }
@@ -87,6 +90,7 @@ impl From<jwt::JwtIdentity> for Identity {
             bound: token.bound,
             limits: Vec::new(),
             expires_at: instant(token.expires_at),
+            login: token.login,
             method: "jwt",
         }
     }
@@ -102,6 +106,7 @@ impl From<api_key::KeyIdentity> for Identity {
             bound: false,
             limits: key.limits,
             expires_at: key.expires_at,
+            login: Login::default(),
             method: "api_key",
         }
     }
@@ -117,6 +122,7 @@ impl From<certificate::CertificateIdentity> for Identity {
             bound: true,
             limits: Vec::new(),
             expires_at: certificate.expires_at,
+            login: Login::default(),
             method: "certificate",
         }
     }

@@ -18,6 +18,7 @@ mod role;
 mod set;
 mod sources;
 mod tenant;
+mod tenant_policy;
 #[cfg(test)]
 mod tests;
 mod tree;

@@ -3,6 +3,8 @@
 mod certificates;
 mod differential;
 mod heads;
+mod isolation;
+mod rules;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, LazyLock};
@@ -137,6 +139,7 @@ struct Ask {
     certificate: String,
     now: Timestamp,
     number: u32,
+    source: Option<std::net::IpAddr>,
 }
 
 impl Ask {
@@ -153,6 +156,7 @@ impl Ask {
             certificate: String::new(),
             now: now(),
             number: 0,
+            source: None,
         }
     }
 
@@ -175,6 +179,7 @@ impl Ask {
             body,
             request_id: "r-1",
             proxy: "edge-1",
+            source: self.source,
             certificate: &self.certificate,
             now: self.now,
             grant_id: GrantId(id),

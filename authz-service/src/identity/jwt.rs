@@ -21,6 +21,7 @@ use self::claims::Claims;
 use self::header::Header;
 use super::CredentialError;
 use super::discovery::KeyRing;
+use crate::authorization::Login;
 use crate::registry::{EndpointKind, Issuer, IssuerKeys, Permits};
 
 pub use keys::{JwksError, KeyProblem, KeySet};
@@ -41,6 +42,8 @@ pub struct JwtIdentity {
     pub token_id: Option<String>,
     /// `exp`, Unix seconds.
     pub expires_at: u64,
+    /// How its holder logged in.
+    pub login: Login,
     /// Which issuer vouched, as that tenant trusts it.
     pub issuer: Arc<Issuer>,
     /// What it may use at this endpoint.
@@ -118,6 +121,7 @@ pub fn verify(token: &str, trust: &Trust<'_>, now_unix: u64) -> Result<JwtIdenti
         principal: accepted.subject,
         token_id: accepted.token_id,
         expires_at: accepted.expires_at,
+        login: accepted.login,
         issuer: Arc::clone(issuer),
         permits: claims.permits(issuer, trust.endpoint)?,
         bound: accepted.bound,

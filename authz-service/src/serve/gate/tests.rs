@@ -150,6 +150,7 @@ fn grant() -> Grant {
         id: vec![3; 16].into(),
         tenant: "acme".into(),
         principal: "ana".into(),
+        credential: "jwt".into(),
         method: "POST".into(),
         path: "/v1/chat/completions?a=b".into(),
         lifetime_ms: 65_000,
