@@ -16,11 +16,13 @@ use std::future::Future;
 use gateway_core::name::TenantName;
 
 pub use messages::{
-    AuditPage, CreateKey, CreatedKey, KeyRow, KeyState, KeyText, LimitLeft, NewKeyBody, Reloaded, TenantUsage, Usage,
+    AuditPage, AuthorityMade, CertificateIssued, CertificateState, CreateKey, CreatedKey, IssueCertificate, IssuedRow,
+    KeyRow, KeyState, KeyText, LimitLeft, NewKeyBody, Reloaded, TenantUsage, Usage,
 };
 
 pub use operations::{Administration, Running};
 
+use crate::identity::certificate::Serial;
 use crate::vault::Secret;
 
 /// Who asks: the process at the other end of the admin socket, as the kernel names it (`SO_PEERCRED`).
@@ -60,6 +62,35 @@ pub trait Operations: Send + Sync + 'static {
         provider: String,
         secret: Secret,
     ) -> impl Future<Output = Result<(), AdminError>> + Send;
+
+    /// Makes a tenant's own CA; its key never leaves the service. Where there is one, only to `replace` it.
+    fn create_authority(
+        &self,
+        by: Operator,
+        tenant: TenantName,
+        replace: bool,
+    ) -> impl Future<Output = Result<AuthorityMade, AdminError>> + Send;
+
+    /// Issues a short certificate by the tenant's CA, in the tenant's trust domain.
+    fn issue_certificate(
+        &self,
+        by: Operator,
+        asked: IssueCertificate,
+    ) -> impl Future<Output = Result<CertificateIssued, AdminError>> + Send;
+
+    /// Revokes a certificate of a tenant for good, whoever issued it; revoking it again is no error.
+    fn revoke_certificate(
+        &self,
+        by: Operator,
+        tenant: TenantName,
+        serial: Serial,
+    ) -> impl Future<Output = Result<(), AdminError>> + Send;
+
+    /// Certificates that were issued or revoked here, of one tenant or of all.
+    fn list_certificates(
+        &self,
+        tenant: Option<TenantName>,
+    ) -> impl Future<Output = Result<Vec<IssuedRow>, AdminError>> + Send;
 
     /// At most `limit` audit records, oldest first: those after sequence `after`, or the newest ones.
     fn audit(&self, after: Option<u64>, limit: u32) -> impl Future<Output = Result<AuditPage, AdminError>> + Send;

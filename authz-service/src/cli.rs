@@ -5,6 +5,7 @@
 
 mod amounts;
 mod audit;
+mod cert;
 mod check;
 mod command;
 mod key;
@@ -30,6 +31,7 @@ pub use proxies_addr::{ProxiesAddr, ProxiesAddrError};
 pub use unix_addr::{UnixAddr, UnixAddrError};
 
 use crate::admin::client::{CallError, Client};
+use crate::identity::spiffe::SpiffeId;
 use crate::login::LoginError;
 use command::{AuditCommand, Command, KeyCommand, VaultCommand};
 
@@ -57,8 +59,19 @@ pub struct ServeOptions {
     pub admin: UnixAddr,
     /// Where metrics and health are read; loopback only.
     pub http: SocketAddr,
+    /// Whose peers speak for clients, in front of the proxies.
+    pub mesh: Option<MeshOptions>,
     /// Failed logins that a source has a minute.
     pub failed_logins_per_minute: NonZeroU32,
+}
+
+/// The mesh in front of the proxies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MeshOptions {
+    /// Its CAs, PEM.
+    pub ca: PathBuf,
+    /// Its peers that speak for clients.
+    pub peers: Vec<SpiffeId>,
 }
 
 /// PEM files of the TLS listener.
@@ -160,6 +173,7 @@ async fn ask(client: &Client, command: Command, out: &mut dyn Write) -> Result<(
             key::revoke_all(client, &tenant.unwrap_or_default(), out).await
         }
         Command::Key(KeyCommand::List { tenant, output }) => key::list(client, tenant.as_deref(), output, out).await,
+        Command::Cert(asked) => cert::run(client, asked, out).await,
         Command::Vault(VaultCommand::Put { tenant, provider }) => vault::put(client, &tenant, &provider, out).await,
         Command::Audit(AuditCommand::Tail { output, limit, follow }) => {
             audit::tail(client, output, limit, follow, out).await

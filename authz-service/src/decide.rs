@@ -28,6 +28,7 @@ use gateway_core::wire;
 
 use crate::identity::Identity;
 use crate::identity::api_key::KeyRecord;
+use crate::identity::certificate::RevokedSerials;
 use crate::identity::discovery::KeyRing;
 use crate::ledger::{GrantId, Ledger, Reservation};
 use crate::registry::{CredentialHeader, EndpointKind, Registry, Tenant};
@@ -69,6 +70,8 @@ pub struct Grounds<'a> {
     pub published: &'a KeyRing,
     /// What the store keeps of API keys, by key id.
     pub keys: &'a HashMap<String, KeyRecord>,
+    /// Clients' certificates that operators revoked.
+    pub revoked_certificates: &'a RevokedSerials,
     /// The tenants' own keys of providers.
     pub vault: &'a dyn OwnKeys,
     /// Budgets, rates, requests in flight.
@@ -258,7 +261,7 @@ struct Caller<'a> {
 }
 
 /// A path as audit and log may show it: no query, visible ASCII, bounded.
-fn printable_path(path: &str) -> String {
+pub(crate) fn printable_path(path: &str) -> String {
     let bare = path.split(['?', '#']).next().unwrap_or_default();
     bare.chars().take(256).map(|c| if c.is_ascii_graphic() { c } else { '?' }).collect()
 }

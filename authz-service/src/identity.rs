@@ -3,10 +3,13 @@
 //! Never keeps, logs or echoes a credential: an error carries a fixed text for the log and nothing of what was sent.
 
 pub mod api_key;
-mod certificate;
+pub mod authority;
+pub mod certificate;
 pub mod discovery;
+pub mod forwarded;
 pub mod jwt;
 pub mod last_used;
+pub mod spiffe;
 mod strict;
 
 use gateway_core::denial::Code;
@@ -23,8 +26,8 @@ pub const KEY_PRINCIPAL: &str = "key:";
 pub struct Identity {
     /// The one tenant it belongs to.
     pub tenant: TenantName,
-    /// Who within the tenant: a token's `sub`, or `key:` and the id of an API key, the first of its chain: a rotation makes
-    /// nobody else of its holder.
+    /// Who within the tenant: a token's `sub`; `key:` and the id of an API key, the first of its chain: a rotation makes nobody
+    /// else of its holder; or a certificate's SPIFFE id.
     pub principal: String,
     /// The API key's id, when one was used.
     pub key_id: Option<String>,
@@ -40,7 +43,7 @@ pub struct Identity {
     pub expires_at: jiff::Timestamp,
     /// How its holder logged in; of a key, nothing is known.
     pub login: Login,
-    /// `jwt` or `api_key`.
+    /// `jwt`, `api_key` or `certificate`.
     pub method: &'static str,
 }
 
@@ -54,7 +57,7 @@ pub struct CredentialError {
 
 impl CredentialError {
     /// Refuses a stranger.
-    const fn invalid(reason: &'static str) -> Self {
+    pub(crate) const fn invalid(reason: &'static str) -> Self {
         Self { code: Code::InvalidCredential, reason }
     }
 
@@ -111,6 +114,22 @@ impl From<api_key::KeyIdentity> for Identity {
             expires_at: key.expires_at,
             login: Login::default(),
             method: "api_key",
+        }
+    }
+}
+
+impl From<certificate::CertificateIdentity> for Identity {
+    fn from(certificate: certificate::CertificateIdentity) -> Self {
+        Self {
+            tenant: certificate.tenant,
+            principal: certificate.principal,
+            key_id: None,
+            permits: certificate.permits,
+            bound: true,
+            limits: Vec::new(),
+            expires_at: certificate.expires_at,
+            login: Login::default(),
+            method: "certificate",
         }
     }
 }

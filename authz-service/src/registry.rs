@@ -16,6 +16,7 @@ use jiff::SignedDuration;
 use serde::Deserialize;
 
 use crate::authorization::Rules;
+use crate::identity::certificate::Bundle;
 use crate::identity::discovery::Network;
 use crate::identity::jwt::KeySet;
 
@@ -40,6 +41,8 @@ pub struct Registry {
     pub extra_fields: BTreeSet<String>,
     /// Issuer URL → who trusts it.
     pub issuers: HashMap<String, Vec<Arc<Issuer>>>,
+    /// SPIFFE trust domain → the one tenant whose clients' certificates name it.
+    pub trust_domains: HashMap<String, Arc<TrustDomain>>,
     /// The rules of the tenants that have any.
     pub rules: HashMap<TenantName, Arc<Rules>>,
     /// Words for refusals, of tenants that have their own.
@@ -393,6 +396,19 @@ pub struct Issuer {
     pub permits: Permits,
     /// What scopes permit of that; without, all of it.
     pub scopes: Option<Scopes>,
+}
+
+/// The SPIFFE trust domain of one tenant, and what vouches for the certificates in it.
+#[derive(Debug)]
+pub struct TrustDomain {
+    /// Its name.
+    pub name: String,
+    /// Whose.
+    pub tenant: TenantName,
+    /// The tenant's CAs.
+    pub bundle: Bundle,
+    /// What holders of its certificates may use.
+    pub permits: Permits,
 }
 
 /// Where an issuer's keys are.

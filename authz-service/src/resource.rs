@@ -2,6 +2,7 @@
 //! of its problems are told at once. Nothing in here talks to a network or knows the time.
 
 mod api_key;
+mod certificates;
 mod decode;
 mod error_texts;
 mod field;

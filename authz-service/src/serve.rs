@@ -8,6 +8,7 @@ mod data;
 mod gate;
 mod last_hop;
 pub mod logs;
+mod mesh;
 pub mod metrics;
 mod proxies;
 mod rate_limit;
@@ -30,6 +31,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch as flag;
 
+pub use mesh::MeshError;
 pub use service::{Service, StartError};
 pub use tls::TlsError;
 

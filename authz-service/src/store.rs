@@ -6,6 +6,7 @@
 
 mod apply;
 mod audit;
+mod certificates;
 mod command;
 mod integer;
 mod leases;
@@ -28,6 +29,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 pub use audit::{AuditLine, AuditRecord, BY_PROXY, Decision, SettledLine};
+pub use certificates::{AuthorityRow, CertificateCommand, CertificateRow};
 pub use command::{Command, KeyRow, LeasedEnd, Refusal, Settle, VaultRow};
 pub use open::StoreError;
 pub use reader::{Reader, TenantUsage};

@@ -1,9 +1,11 @@
 //! Certificates for tests: CAs made on the spot, and what they sign.
 
 use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
 };
 
 /// A CA.
@@ -27,6 +29,7 @@ impl Ca {
     pub fn new(name: &str) -> Self {
         let mut params = params(name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a CA"))
     }
 
@@ -54,9 +57,41 @@ impl Ca {
     /// The library refuses.
     #[must_use]
     pub fn client(&self, uris: &[&str]) -> Issued {
-        let mut params = params("client");
-        params.subject_alt_names = uris.iter().map(|uri| SanType::URI((*uri).try_into().expect("a URI"))).collect();
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.issue(&client(uris))
+    }
+
+    /// Lists what it revoked, by serial number; valid for a day.
+    ///
+    /// # Panics
+    /// The library refuses.
+    #[must_use]
+    pub fn revocations(&self, serials: &[&[u8]]) -> String {
+        let now = rcgen::date_time_ymd(1970, 1, 1) + UNIX_EPOCH.elapsed().expect("a time after 1970");
+        let revoked = |serial: &&[u8]| RevokedCertParams {
+            serial_number: SerialNumber::from_slice(serial),
+            revocation_time: now,
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: now,
+            next_update: now + Duration::from_secs(86_400),
+            crl_number: SerialNumber::from_slice(&[1]),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.0).and_then(|list| list.pem()).expect("a list")
+    }
+
+    /// The same, with this serial number.
+    ///
+    /// # Panics
+    /// The library refuses.
+    #[must_use]
+    pub fn client_numbered(&self, uris: &[&str], serial: &[u8]) -> Issued {
+        let mut params = client(uris);
+        params.serial_number = Some(SerialNumber::from_slice(serial));
         self.issue(&params)
     }
 
@@ -87,6 +122,13 @@ pub fn replace(path: &Path, text: &str) {
     std::fs::write(&new, text).expect("the file is written");
     std::fs::set_permissions(&new, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("its mode");
     std::fs::rename(new, path).expect("the file is in its place");
+}
+
+fn client(uris: &[&str]) -> CertificateParams {
+    let mut params = params("client");
+    params.subject_alt_names = uris.iter().map(|uri| SanType::URI((*uri).try_into().expect("a URI"))).collect();
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    params
 }
 
 fn params(name: &str) -> CertificateParams {

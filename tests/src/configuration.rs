@@ -127,6 +127,24 @@ pub fn with_secrets(text: &str, secrets: &Path) -> String {
     text.replace("path: /etc/bulkhead/secrets/", &format!("path: {}/", secrets.display()))
 }
 
+/// The text with client certificates, as `envoy/standalone/client-certificates.yaml` has them. `tls` is in the place of
+/// /etc/bulkhead/tls, and gets the two SDS files as well.
+///
+/// # Panics
+/// A place does not stand in the texts, or a file cannot be read or written.
+#[must_use]
+pub fn with_client_certificates(text: &str, tls: &Path) -> String {
+    let shipped = repository().join("envoy/standalone");
+    for name in ["gateway.yaml", "clients.yaml"] {
+        let secret = std::fs::read_to_string(shipped.join("secrets").join(name)).expect("the SDS file");
+        assert!(secret.contains("/etc/bulkhead/tls"), "{name}");
+        std::fs::write(tls.join(name), secret.replace("/etc/bulkhead/tls", &tls.display().to_string())).expect(name);
+    }
+    let lines = std::fs::read_to_string(shipped.join("client-certificates.yaml")).expect("the lines");
+    let lines: String = lines.split_inclusive('\n').filter(|line| !line.starts_with('#')).collect();
+    replaced(text, "    - filters:\n", &with_secrets(&lines, tls))
+}
+
 /// Replaces a text that must stand exactly once.
 ///
 /// # Panics

@@ -9,6 +9,7 @@ mod bodies;
 mod budget;
 mod cases_envoy;
 mod cases_pure;
+mod certificates;
 mod claims;
 mod configuration;
 mod crash;

@@ -10,11 +10,12 @@ use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::rt::TokioIo;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 
-use super::{AuditPage, CreatedKey, KeyRow, NewKeyBody, Reloaded, Usage};
+use super::messages::{NewAuthorityBody, NewCertificateBody, RevokeCertificateBody};
+use super::{AuditPage, AuthorityMade, CertificateIssued, CreatedKey, IssuedRow, KeyRow, NewKeyBody, Reloaded, Usage};
 use crate::vault::Secret;
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -72,8 +73,7 @@ impl Client {
     /// # Errors
     /// [`CallError`], as each call here.
     pub async fn create_key(&self, body: &NewKeyBody) -> Result<CreatedKey, CallError> {
-        let body = serde_json::to_vec(body).map_err(|error| CallError::Unreadable(error.to_string()))?;
-        read(&self.call(Method::POST, "/v1/keys", JSON, body.into()).await?)
+        read(&self.call(Method::POST, "/v1/keys", JSON, spelled(body)?).await?)
     }
 
     /// Revokes a key and what came of it by rotation: the key first.
@@ -110,6 +110,39 @@ impl Client {
     pub async fn put_provider_key(&self, tenant: &str, provider: &str, secret: &Secret) -> Result<(), CallError> {
         let path = format!("/v1/vault/{}/{}", segment(tenant), segment(provider));
         self.call(Method::PUT, &path, BYTES, Bytes::copy_from_slice(secret.expose())).await.map(drop)
+    }
+
+    /// Makes a tenant's CA.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn create_authority(&self, body: &NewAuthorityBody) -> Result<AuthorityMade, CallError> {
+        read(&self.call(Method::POST, "/v1/authorities", JSON, spelled(body)?).await?)
+    }
+
+    /// Has a certificate issued.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn issue_certificate(&self, body: &NewCertificateBody) -> Result<CertificateIssued, CallError> {
+        read(&self.call(Method::POST, "/v1/certificates", JSON, spelled(body)?).await?)
+    }
+
+    /// Revokes a certificate.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn revoke_certificate(&self, body: &RevokeCertificateBody) -> Result<(), CallError> {
+        self.call(Method::POST, "/v1/certificates/revoke", JSON, spelled(body)?).await.map(drop)
+    }
+
+    /// Lists certificates of one tenant or of all.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn list_certificates(&self, tenant: Option<&str>) -> Result<Vec<IssuedRow>, CallError> {
+        let query = tenant.map(|tenant| format!("?tenant={}", segment(tenant))).unwrap_or_default();
+        read(&self.call(Method::GET, &format!("/v1/certificates{query}"), JSON, Bytes::new()).await?)
     }
 
     /// Audit records after a sequence, or the newest.
@@ -168,6 +201,10 @@ impl Client {
             .to_bytes();
         if status.is_success() { Ok(body) } else { Err(refused(status, &body)) }
     }
+}
+
+fn spelled(body: &impl Serialize) -> Result<Bytes, CallError> {
+    serde_json::to_vec(body).map(Bytes::from).map_err(|error| CallError::Unreadable(error.to_string()))
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, CallError> {

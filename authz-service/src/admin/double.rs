@@ -10,9 +10,10 @@ use serde_json::value::to_raw_value;
 use super::client::Client;
 use super::listener::{self, AdminListener};
 use super::{
-    AdminError, AuditPage, CreateKey, CreatedKey, KeyRow, KeyState, KeyText, Operations, Operator, Reloaded,
-    TenantUsage, Usage,
+    AdminError, AuditPage, AuthorityMade, CertificateIssued, CreateKey, CreatedKey, IssueCertificate, IssuedRow,
+    KeyRow, KeyState, KeyText, Operations, Operator, Reloaded, TenantUsage, Usage,
 };
+use crate::identity::certificate::Serial;
 use crate::vault::Secret;
 
 /// Remembers what was asked; knows the tenant `acme` and the key `k1`.
@@ -88,6 +89,40 @@ impl Operations for Remembered {
         known(&tenant)?;
         self.note(format!("put {tenant}/{provider} {}", String::from_utf8_lossy(secret.expose())));
         Ok(())
+    }
+
+    async fn create_authority(
+        &self,
+        _by: Operator,
+        tenant: TenantName,
+        replace: bool,
+    ) -> Result<AuthorityMade, AdminError> {
+        known(&tenant)?;
+        self.note(format!("authority {tenant} {replace}"));
+        Ok(AuthorityMade { tenant: tenant.to_string(), version: 1, certificate: "PEM".into() })
+    }
+
+    async fn issue_certificate(&self, _by: Operator, asked: IssueCertificate) -> Result<CertificateIssued, AdminError> {
+        known(&asked.tenant)?;
+        self.note(format!("issue {} {}", asked.path, asked.ttl.as_secs()));
+        Ok(CertificateIssued {
+            serial: "5a".into(),
+            spiffe_id: format!("spiffe://acme.example{}", asked.path),
+            expires_at: Timestamp::UNIX_EPOCH,
+            certificate: "PEM".into(),
+            authority: "PEM".into(),
+        })
+    }
+
+    async fn revoke_certificate(&self, _by: Operator, tenant: TenantName, serial: Serial) -> Result<(), AdminError> {
+        known(&tenant)?;
+        self.note(format!("revoke {tenant} {}", serial.as_str()));
+        Ok(())
+    }
+
+    async fn list_certificates(&self, tenant: Option<TenantName>) -> Result<Vec<IssuedRow>, AdminError> {
+        tenant.as_ref().map(known).transpose()?;
+        Ok(Vec::new())
     }
 
     async fn audit(&self, after: Option<u64>, limit: u32) -> Result<AuditPage, AdminError> {

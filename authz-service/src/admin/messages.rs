@@ -2,6 +2,8 @@
 //!
 //! Each message is spelled here once, for the service and for its client.
 
+mod certificates;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -14,6 +16,11 @@ use zeroize::Zeroizing;
 
 use super::AdminError;
 use crate::identity::discovery::Network;
+
+pub use certificates::{
+    AuthorityMade, CertificateIssued, CertificateState, DEFAULT_CERTIFICATE_TTL, IssueCertificate, IssuedRow,
+    NewAuthorityBody, NewCertificateBody, RevokeCertificateBody, serial,
+};
 
 /// A key lives for this long unless asked otherwise.
 pub const DEFAULT_TTL: &str = "24h";

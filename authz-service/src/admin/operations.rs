@@ -3,6 +3,7 @@
 //! A change is audited and durable before it is answered, changes happen one at a time, and one that was begun is
 //! carried to its end when the operator hangs up. What only tightens takes effect before it is durable.
 
+mod certificate;
 mod key;
 mod key_revocation;
 mod key_rotation;
@@ -20,8 +21,12 @@ use jiff::Timestamp;
 use tokio::sync::Mutex;
 
 pub use self::key_rotation::{RotateError, RotateKey, RotatedKey, rotate_key};
-use super::{AdminError, AuditPage, CreateKey, CreatedKey, KeyRow, Operations, Operator, Reloaded, Usage};
+use super::{
+    AdminError, AuditPage, AuthorityMade, CertificateIssued, CreateKey, CreatedKey, IssueCertificate, IssuedRow,
+    KeyRow, Operations, Operator, Reloaded, Usage,
+};
 use crate::identity::api_key::KeyRecord;
+use crate::identity::certificate::Serial;
 use crate::ledger::Ledger;
 use crate::registry::{Registry, Tenant};
 use crate::resource::Problem;
@@ -54,6 +59,8 @@ pub trait Running: Send + Sync + 'static {
     fn provider_key_version(&self, tenant: &TenantName, provider: &str) -> u64;
     /// Uses this provider key from now on.
     fn keep_provider_key(&self, row: VaultRow);
+    /// Refuses this certificate from now on.
+    fn revoke_certificate(&self, tenant: &TenantName, serial: &Serial);
     /// Reads the directory again, keeps a good set in the store and puts it in force.
     fn reload(&self) -> impl Future<Output = Result<(), Vec<Problem>>> + Send;
 }
@@ -104,6 +111,30 @@ impl<R: Running> Operations for Administration<R> {
     ) -> Result<(), AdminError> {
         let inner = Arc::clone(&self.0);
         to_its_end(async move { inner.put_provider_key(by, tenant, provider, secret).await }).await
+    }
+
+    async fn create_authority(
+        &self,
+        by: Operator,
+        tenant: TenantName,
+        replace: bool,
+    ) -> Result<AuthorityMade, AdminError> {
+        let inner = Arc::clone(&self.0);
+        to_its_end(async move { inner.create_authority(by, tenant, replace).await }).await
+    }
+
+    async fn issue_certificate(&self, by: Operator, asked: IssueCertificate) -> Result<CertificateIssued, AdminError> {
+        let inner = Arc::clone(&self.0);
+        to_its_end(async move { inner.issue_certificate(by, asked).await }).await
+    }
+
+    async fn revoke_certificate(&self, by: Operator, tenant: TenantName, serial: Serial) -> Result<(), AdminError> {
+        let inner = Arc::clone(&self.0);
+        to_its_end(async move { inner.revoke_certificate(by, tenant, serial).await }).await
+    }
+
+    async fn list_certificates(&self, tenant: Option<TenantName>) -> Result<Vec<IssuedRow>, AdminError> {
+        self.0.list_certificates(tenant).await
     }
 
     async fn audit(&self, after: Option<u64>, limit: u32) -> Result<AuditPage, AdminError> {

@@ -15,7 +15,11 @@ use http_body_util::BodyExt as _;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{AdminError, AuditPage, CreatedKey, KeyRow, NewKeyBody, Operations, Operator, Reloaded, Usage, messages};
+use super::messages::{NewAuthorityBody, NewCertificateBody, RevokeCertificateBody};
+use super::{
+    AdminError, AuditPage, AuthorityMade, CertificateIssued, CreatedKey, IssuedRow, KeyRow, NewKeyBody, Operations,
+    Operator, Reloaded, Usage, messages,
+};
 use crate::vault::Secret;
 
 /// The greatest JSON body, in bytes.
@@ -32,6 +36,9 @@ pub fn router<O: Operations>(operations: Arc<O>) -> Router {
         .route("/v1/keys/{id}/revoke", post(revoke_key::<O>))
         .route("/v1/tenants/{tenant}/keys/revoke", post(revoke_keys::<O>))
         .route("/v1/vault/{tenant}/{provider}", put(put_provider_key::<O>))
+        .route("/v1/authorities", post(create_authority::<O>))
+        .route("/v1/certificates", post(issue_certificate::<O>).get(list_certificates::<O>))
+        .route("/v1/certificates/revoke", post(revoke_certificate::<O>))
         .route("/v1/audit", get(audit::<O>))
         .route("/v1/usage", get(usage::<O>))
         .route("/v1/reload", post(reload::<O>))
@@ -105,6 +112,46 @@ async fn put_provider_key<O: Operations>(
     let secret = read_secret(body).await?;
     operations.put_provider_key(by, tenant, provider, secret).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+async fn create_authority<O: Operations>(
+    State(operations): State<Arc<O>>,
+    ConnectInfo(by): ConnectInfo<Operator>,
+    body: Result<Json<NewAuthorityBody>, JsonRejection>,
+) -> Result<(StatusCode, Json<AuthorityMade>), AdminError> {
+    let Json(body) = body.map_err(|rejection| AdminError::Invalid(rejection.body_text()))?;
+    let made = operations.create_authority(by, messages::tenant(&body.tenant)?, body.replace).await?;
+    Ok((StatusCode::CREATED, Json(made)))
+}
+
+async fn issue_certificate<O: Operations>(
+    State(operations): State<Arc<O>>,
+    ConnectInfo(by): ConnectInfo<Operator>,
+    body: Result<Json<NewCertificateBody>, JsonRejection>,
+) -> Result<(StatusCode, Json<CertificateIssued>), AdminError> {
+    let Json(body) = body.map_err(|rejection| AdminError::Invalid(rejection.body_text()))?;
+    let issued = operations.issue_certificate(by, body.try_into()?).await?;
+    Ok((StatusCode::CREATED, Json(issued)))
+}
+
+async fn revoke_certificate<O: Operations>(
+    State(operations): State<Arc<O>>,
+    ConnectInfo(by): ConnectInfo<Operator>,
+    body: Result<Json<RevokeCertificateBody>, JsonRejection>,
+) -> Result<StatusCode, AdminError> {
+    let Json(body) = body.map_err(|rejection| AdminError::Invalid(rejection.body_text()))?;
+    let serial = messages::serial(&body.serial)?;
+    operations.revoke_certificate(by, messages::tenant(&body.tenant)?, serial).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn list_certificates<O: Operations>(
+    State(operations): State<Arc<O>>,
+    query: Result<Query<KeysQuery>, QueryRejection>,
+) -> Result<Json<Vec<IssuedRow>>, AdminError> {
+    let Query(query) = query.map_err(|rejection| AdminError::Invalid(rejection.body_text()))?;
+    let tenant = query.tenant.as_deref().map(messages::tenant).transpose()?;
+    operations.list_certificates(tenant).await.map(Json)
 }
 
 async fn audit<O: Operations>(

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::{ListedProxy, ProxiesAddr, ServeOptions, TlsFiles, UnixAddr};
+use super::{ListedProxy, MeshOptions, ProxiesAddr, ServeOptions, TlsFiles, UnixAddr};
+use crate::identity::spiffe::SpiffeId;
 
 /// A security layer for AI APIs that many tenants share: the service beside Envoy, and its operators' commands.
 #[derive(Debug, Parser)]
@@ -48,6 +49,9 @@ pub(super) enum Command {
     /// Make, revoke and list API keys
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Make tenants' CAs; issue, revoke and list short certificates of their workloads
+    #[command(subcommand)]
+    Cert(CertCommand),
     /// Keep the tenants' own provider keys
     #[command(subcommand)]
     Vault(VaultCommand),
@@ -139,6 +143,15 @@ pub(super) struct ServeArgs {
     /// A proxy that may ask; repeat for more. Its id, and for TLS the SPIFFE id of its certificate
     #[arg(long, value_name = "ID[=SPIFFE_ID]")]
     proxy: Vec<ListedProxy>,
+    /// A peer in front of the proxies that speaks for clients; repeat for more. Its SPIFFE id
+    ///
+    /// Where Envoy's client is such a peer, by a certificate of --mesh-ca, the client's own certificate is the one that
+    /// x-forwarded-client-cert holds (`Cert`, exactly one element). From everybody else that header is nothing.
+    #[arg(long, value_name = "SPIFFE_ID", requires = "mesh_ca")]
+    mesh_peer: Vec<SpiffeId>,
+    /// CAs of the mesh's certificates, PEM; no tenant's. Read at the start and with the policies
+    #[arg(long, value_name = "FILE", requires = "mesh_peer")]
+    mesh_ca: Option<PathBuf>,
     /// Loopback address of /metrics, /healthz and /readyz
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9464")]
     http: SocketAddr,
@@ -263,6 +276,77 @@ pub(super) struct NewKey {
 }
 
 #[derive(Debug, Subcommand)]
+pub(super) enum CertCommand {
+    /// A tenant's own CA
+    #[command(subcommand)]
+    Ca(CaCommand),
+    /// Issue a certificate by the tenant's CA: its SPIFFE id is the tenant's trust domain and PATH
+    #[command(after_help = "\
+Without --csr a key is made here: --out then gets tls.key (0600) beside tls.crt and ca.crt. With --csr the key stays
+where it is; without --out the certificate is printed. Of a request only its public key is taken over.
+
+Examples:
+  bulkhead cert issue --tenant acme --path /workload/train --out /run/train/tls
+  bulkhead cert issue --tenant acme --path /workload/train --ttl 15m --csr train.csr > train.crt")]
+    Issue(NewCertificate),
+    /// Revoke a certificate of a tenant by its serial number, for good and at once, whoever issued it
+    Revoke {
+        /// Whose
+        #[arg(long)]
+        tenant: String,
+        /// Its serial number, hexadecimal, as `cert list` or `openssl x509 -serial` show it
+        serial: String,
+    },
+    /// List certificates that were issued or revoked here; those that ended a week ago are forgotten
+    List {
+        /// Of this tenant only
+        #[arg(long)]
+        tenant: Option<String>,
+        /// How to print them
+        #[arg(long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum CaCommand {
+    /// Make it, and print its certificate: for the tenant's `certificates.bundleFile` and for Envoy's clients.pem
+    #[command(after_help = "\
+The key is sealed under the key-encryption key and never leaves the service. The CA vouches for nothing until its
+certificate stands in the tenant's bundle. With --replace, keep the old certificate in the bundle for a day.
+
+Example:
+  bulkhead cert ca create --tenant acme >> policies/certificates/acme.pem")]
+    Create {
+        /// Whose
+        #[arg(long)]
+        tenant: String,
+        /// In place of the one that is there
+        #[arg(long)]
+        replace: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct NewCertificate {
+    /// Whose
+    #[arg(long)]
+    pub(super) tenant: String,
+    /// Path of its SPIFFE id, as in `/workload/train`
+    #[arg(long)]
+    pub(super) path: String,
+    /// How long it lives: 1m to 24h
+    #[arg(long, value_name = "DURATION", default_value = crate::admin::messages::DEFAULT_CERTIFICATE_TTL)]
+    pub(super) ttl: String,
+    /// The workload's request, PKCS #10 in PEM
+    #[arg(long, value_name = "FILE", required_unless_present = "out")]
+    pub(super) csr: Option<PathBuf>,
+    /// Where the files go; made when it is not there
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
 pub(super) enum VaultCommand {
     /// Store a tenant's own key of a provider, read from standard input
     #[command(after_help = "\
@@ -318,7 +402,19 @@ impl ServeArgs {
         let Self { policies, state, kek_file, proxies, http, failed_logins_per_minute, .. } = self;
         let files = self.tls_cert.zip(self.tls_key).zip(self.tls_client_ca);
         let files = files.map(|((certificate, key), client_ca)| TlsFiles { certificate, key, client_ca });
+        let mesh = self.mesh_ca.map(|ca| MeshOptions { ca, peers: self.mesh_peer });
         let (proxies_tls, listed) = (self.proxies_tls.zip(files), self.proxy);
-        ServeOptions { policies, state, kek_file, proxies, proxies_tls, listed, admin, http, failed_logins_per_minute }
+        ServeOptions {
+            policies,
+            state,
+            kek_file,
+            proxies,
+            proxies_tls,
+            listed,
+            admin,
+            http,
+            mesh,
+            failed_logins_per_minute,
+        }
     }
 }

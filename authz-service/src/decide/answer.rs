@@ -123,6 +123,7 @@ fn grant(arrival: &Arrival<'_>, identity: &Identity, tenant: &Tenant, registry: 
         tenant: tenant.name.to_string(),
         principal: identity.principal.clone(),
         key_id: identity.key_id.clone().unwrap_or_default(),
+        credential: identity.method.to_owned(),
         plan: tenant.plan.name.clone(),
         policy_version: registry.version.clone(),
         request_id: arrival.request_id.to_owned(),

@@ -1,4 +1,7 @@
 //! Who asks: one credential, one tenant, and every claim held against it.
+//!
+//! A certificate alone is a credential. Beside a bearer credential it is a claim: where it names somebody, that must be
+//! proven and of the same tenant. One that names nobody only holds what is bound to it.
 
 use std::sync::Arc;
 
@@ -8,6 +11,7 @@ use gateway_core::headers::{Checked, Credential};
 
 use super::{Arrival, Grounds};
 use crate::identity::api_key::{self, ApiKeyText};
+use crate::identity::certificate::{self, CertificateIdentity, CertificateTrust};
 use crate::identity::jwt::{self, Trust};
 use crate::identity::{CredentialError, Identity};
 use crate::registry::{EndpointKind, Registry, Tenant};
@@ -19,7 +23,12 @@ pub(super) fn identify(
     checked: &Checked<'_>,
     endpoint: EndpointKind,
 ) -> Result<Identity, Denial> {
+    let shown = !arrival.certificate.is_empty();
     let identity = match checked.credential {
+        Credential::None if shown => {
+            let nobody = CredentialError::invalid("certificate: names nobody");
+            by_certificate(grounds, arrival).and_then(|holder| holder.map(Identity::from).ok_or(nobody))
+        }
         Credential::None => return Err(Code::MissingCredential.into()),
         Credential::ApiKey(text) => by_key(grounds, text, arrival),
         Credential::Bearer(text) if text.starts_with(api_key::PREFIX) => by_key(grounds, text, arrival),
@@ -30,7 +39,26 @@ pub(super) fn identify(
             jwt::verify(text, &trust, now).map(Identity::from)
         }
     };
-    identity.map_err(|error| Denial::new(error.code()).detail(error.reason()))
+    let refused = |error: CredentialError| Denial::new(error.code()).detail(error.reason());
+    let identity = identity.map_err(refused)?;
+    if !shown || checked.credential == Credential::None {
+        return Ok(identity);
+    }
+    match by_certificate(grounds, arrival).map_err(refused)? {
+        Some(holder) if holder.tenant != identity.tenant => {
+            Err(Denial::new(Code::TenantConflict).detail("The certificate names another tenant than the credential."))
+        }
+        // Another connection may show another certificate.
+        _ => Ok(Identity { bound: true, ..identity }),
+    }
+}
+
+fn by_certificate(
+    grounds: &Grounds<'_>,
+    arrival: &Arrival<'_>,
+) -> Result<Option<CertificateIdentity>, CredentialError> {
+    let trust = CertificateTrust { domains: &grounds.registry.trust_domains, revoked: grounds.revoked_certificates };
+    certificate::read(arrival.certificate, &trust, arrival.now)
 }
 
 fn by_key(grounds: &Grounds<'_>, text: &str, arrival: &Arrival<'_>) -> Result<Identity, CredentialError> {

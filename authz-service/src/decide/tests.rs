@@ -1,5 +1,6 @@
 //! Decisions over a small world that is made by hand: two tenants, three models, three providers.
 
+mod certificates;
 mod context;
 mod differential;
 mod heads;
@@ -34,6 +35,7 @@ static OFFLINE: LazyLock<KeyRing> = LazyLock::new(KeyRing::offline);
 pub(crate) struct World {
     pub(crate) registry: Registry,
     keys: HashMap<String, KeyRecord>,
+    revoked_certificates: RevokedSerials,
     ledger: Ledger,
     sightings: Sightings,
     /// Tenants and providers: whose own keys there are.
@@ -89,6 +91,7 @@ impl World {
         let mut world = Self {
             registry,
             keys: HashMap::new(),
+            revoked_certificates: RevokedSerials::new(),
             ledger: Ledger::default(),
             sightings: Sightings::default(),
             own,
@@ -133,6 +136,7 @@ impl World {
             registry: &self.registry,
             published: &OFFLINE,
             keys: &self.keys,
+            revoked_certificates: &self.revoked_certificates,
             vault: self,
             ledger: &self.ledger,
             sightings: &self.sightings,
@@ -148,6 +152,7 @@ struct Ask {
     path: String,
     headers: Vec<(&'static str, String)>,
     body: Vec<u8>,
+    certificate: String,
     now: Timestamp,
     source: Option<std::net::IpAddr>,
     number: u32,
@@ -164,6 +169,7 @@ impl Ask {
                 ("content-length", body.len().to_string()),
             ],
             body: body.into(),
+            certificate: String::new(),
             now: now(),
             source: None,
             number: 0,
@@ -190,7 +196,7 @@ impl Ask {
             request_id: "r-1",
             proxy: "edge-1",
             source: self.source,
-            certificate: "",
+            certificate: &self.certificate,
             now: self.now,
             grant_id: GrantId(id),
         })

@@ -13,8 +13,8 @@ use super::provider::Endpoints;
 use super::role::Role;
 use super::sources::Origin;
 use super::tenant::{Compiled, Known};
-use super::{api_key, model_cost, plan, provider, role, tenant, tenant_policy};
-use crate::registry::{Issuer, IssuerKeys, KeyTerms, Model, Plan, Provider, Registry};
+use super::{api_key, certificates, model_cost, plan, provider, role, tenant, tenant_policy};
+use crate::registry::{Issuer, IssuerKeys, KeyTerms, Model, Plan, Provider, Registry, TrustDomain};
 
 /// Compiles a set. What it returns counts only when no problem was found.
 pub(super) fn compile(objects: &Objects, origin: &mut Origin<'_>, problems: &Problems) -> Registry {
@@ -32,6 +32,7 @@ pub(super) fn compile(objects: &Objects, origin: &mut Origin<'_>, problems: &Pro
     let tenants = tenants(objects, &known, problems);
     role_owners(&roles, &tenants, problems);
     let issuers = issuers(objects, &tenants, &roles, origin, problems);
+    let trust_domains = trust_domains(objects, &tenants, &models, &roles, origin, problems);
     let keys = keys(objects, &tenants, &models, &roles, problems);
     let (rules, errors) = tenant_policy::compile(objects, &tenants, &models, &roles, problems);
     Registry {
@@ -47,6 +48,7 @@ pub(super) fn compile(objects: &Objects, origin: &mut Origin<'_>, problems: &Pro
         extra_fields: providers.iter().flat_map(|(_, _, provider)| provider.extra_fields.clone()).collect(),
         keys,
         issuers,
+        trust_domains,
         rules,
         errors,
     }
@@ -155,6 +157,24 @@ fn issuers(
     }
     let shared = |trusting: Vec<(Issuer, Place)>| trusting.into_iter().map(|(issuer, _)| Arc::new(issuer)).collect();
     by_url.into_iter().map(|(url, trusting)| (url, shared(trusting))).collect()
+}
+
+fn trust_domains(
+    objects: &Objects,
+    tenants: &Names<Compiled>,
+    models: &Names<Arc<Model>>,
+    roles: &Names<Role>,
+    origin: &mut Origin<'_>,
+    problems: &Problems,
+) -> HashMap<String, Arc<TrustDomain>> {
+    let known = certificates::Known { models, roles };
+    let mut domains = Names::new("trust domain", false);
+    for object in &objects.tenants {
+        let Some(raw) = object.spec.as_ref().and_then(|spec| spec.certificates.as_ref()) else { continue };
+        let Some(of) = tenants.get(&object.name.value) else { continue };
+        certificates::declare(raw, of, &known, &object.folder, origin, &mut domains, problems);
+    }
+    domains.iter().map(|(name, _, domain)| (name.to_owned(), Arc::clone(domain))).collect()
 }
 
 fn keys(

@@ -14,11 +14,12 @@ use sha2::{Digest as _, Sha256};
 use super::problem::Problems;
 use crate::vault::{Secret, read_private};
 
-/// A snapshot of every YAML and JWKS file that a set was made of: path relative to the directory → text.
+/// A snapshot of every file that a set was made of: path relative to the directory → text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sources {
     resources: BTreeMap<String, String>,
+    /// What the resources name: public keys, certificates, revocation lists.
     jwks: BTreeMap<String, String>,
 }
 
@@ -72,6 +73,8 @@ impl Sources {
 }
 
 const MAX_JWKS_BYTES: u64 = 64 * 1024;
+/// A revocation list has some 40 bytes for each certificate.
+const MAX_PEM_BYTES: u64 = 1024 * 1024;
 const MAX_SECRET_BYTES: usize = 16 * 1024;
 
 /// Where files come from: the directory, or what was kept of it.
@@ -112,6 +115,18 @@ impl<'a> Origin<'a> {
     /// # Errors
     /// Why not, for the message.
     pub(super) fn jwks(&mut self, folder: &str, name: &str) -> Result<String, String> {
+        self.public(folder, name, MAX_JWKS_BYTES)
+    }
+
+    /// A file of certificates or revocation lists in PEM, named by a resource in `folder`.
+    ///
+    /// # Errors
+    /// Why not, for the message.
+    pub(super) fn pem(&mut self, folder: &str, name: &str) -> Result<String, String> {
+        self.public(folder, name, MAX_PEM_BYTES)
+    }
+
+    fn public(&mut self, folder: &str, name: &str, greatest: u64) -> Result<String, String> {
         let path = inside(folder, name).ok_or_else(|| format!("`{name}` leads out of the directory"))?;
         let text = match (self.read.jwks.get(&path), self.kept) {
             (Some(text), _) => return Ok(text.clone()),
@@ -123,7 +138,7 @@ impl<'a> Origin<'a> {
                 if !canonical.starts_with(root) {
                     return Err(format!("`{name}` leads out of the directory"));
                 }
-                read_text(&canonical, MAX_JWKS_BYTES).map_err(|error| format!("`{name}` {error}"))?
+                read_text(&canonical, greatest).map_err(|error| format!("`{name}` {error}"))?
             }
         };
         self.read.jwks.insert(path, text.clone());

@@ -8,6 +8,7 @@ use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 use serde::Deserialize;
 
+use super::certificates::RawCertificates;
 use super::field::{At, Each};
 use super::issuer::{self, RawIssuer};
 use super::names::Names;
@@ -31,6 +32,7 @@ pub(super) struct TenantSpec {
     namespaces: Option<Each<At<String>>>,
     issuers: Option<Each<RawIssuer>>,
     keys: Option<RawKeyAges>,
+    pub(super) certificates: Option<RawCertificates>,
 }
 
 /// How old keys may get.

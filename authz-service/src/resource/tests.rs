@@ -1,6 +1,7 @@
 //! A small set that holds together, and every way to break it: the exact message with its line.
 
 mod broken;
+mod certificates;
 mod kept;
 mod policies;
 

@@ -25,7 +25,7 @@ use super::metrics::Decided;
 use super::service::grant_id;
 use super::wording::{carried, header, passed, refused, refused_own, text};
 use super::{Service, last_hop};
-use crate::decide::{Allow, Arrival, Decision, Deny, limits};
+use crate::decide::{Allow, Arrival, Decision, Deny, Facts, limits, printable_path};
 use crate::ledger::GrantId;
 use crate::throttle::Source;
 
@@ -103,12 +103,21 @@ async fn answer(service: &Arc<Service>, http: &HttpRequest, from: &From<'_>, bod
         return throttled(wait, request_id);
     }
     let now = jiff::Timestamp::now();
+    let (certificate, garbled) = match service.certificate_of_client(certificate, &headers, now) {
+        Ok(certificate) => (certificate, None),
+        Err(denial) => ("", Some(denial)),
+    };
     let Ok(grant_id) = grant_id(now) else {
         return refused(&Denial::new(Code::Internal), &[], request_id, None);
     };
     let bytes: &[u8] = if http.raw_body.is_empty() { http.body.as_bytes() } else { &http.raw_body };
     let bytes = if body == Body::Here { bytes } else { &[] };
     let arrival = Arrival { head, body: bytes, request_id, proxy, certificate, source: address, now, grant_id };
+    if let Some(denial) = garbled {
+        let facts = Facts { path: printable_path(&http.path), ..Facts::default() };
+        let deny = Deny { denial, headers: Vec::new(), facts };
+        return denied(service, &arrival, deny).await;
+    }
     let decision = match body {
         Body::Here => service.decide(&arrival),
         Body::Later => service.decide_head(&arrival),

@@ -21,13 +21,15 @@ use gateway_core::name::TenantName;
 use gateway_core::price::PricesError;
 use gateway_core::wire;
 
-use self::start::{first_set, key_record, own_key, terms_of};
+use self::start::{first_set, key_record, mesh, own_key, revoked, terms_of};
+use super::mesh::{Mesh, MeshError};
 use super::metrics::{Metrics, Phase, Readiness};
 use super::revocations::Revocations;
 use super::watch;
-use crate::cli::ServeOptions;
+use crate::cli::{MeshOptions, ServeOptions};
 use crate::decide::{self, Allow, Arrival, Decision, Deny, Facts, Grounds};
 use crate::identity::api_key::KeyRecord;
+use crate::identity::certificate::RevokedSerials;
 use crate::identity::discovery::KeyRing;
 use crate::identity::last_used::LastUsed;
 use crate::ledger::{BadKey, GrantId, Ledger, Now, Reservation};
@@ -56,6 +58,9 @@ pub enum StartError {
     /// The key-encryption key.
     #[error(transparent)]
     Kek(#[from] KekError),
+    /// The mesh's CAs.
+    #[error(transparent)]
+    Mesh(#[from] MeshError),
     /// The TLS library.
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] rustls::Error),
@@ -83,6 +88,7 @@ pub struct Service {
     registry: Arc<ArcSwap<Registry>>,
     pub(super) keys: ArcSwap<HashMap<String, KeyRecord>>,
     pub(super) own_keys: ArcSwap<OwnKeys>,
+    pub(super) revoked_certificates: ArcSwap<RevokedSerials>,
     pub(super) ledger: Ledger,
     pub(super) revocations: Arc<Revocations>,
     pub(super) store: Store,
@@ -95,6 +101,7 @@ pub struct Service {
     reloading: tokio::sync::Mutex<()>,
     throttle: Throttle,
     sightings: Sightings,
+    mesh: Option<(MeshOptions, ArcSwap<Mesh>)>,
     published: KeyRing,
     last_used: LastUsed,
     /// Held by whoever changes keys or policies.
@@ -133,6 +140,7 @@ impl Service {
         let service = Self {
             registry,
             keys: ArcSwap::from_pointee(restored.keys.iter().filter_map(key_record).collect()),
+            revoked_certificates: ArcSwap::from_pointee(restored.revoked.iter().filter_map(revoked).collect()),
             own_keys: ArcSwap::from_pointee(restored.vault.into_iter().filter_map(own_key).collect()),
             ledger,
             revocations,
@@ -144,6 +152,7 @@ impl Service {
             policies: options.policies.clone(),
             reader,
             reloading: tokio::sync::Mutex::default(),
+            mesh: mesh(options.mesh.as_ref())?,
             throttle: Throttle::new(options.failed_logins_per_minute),
             sightings: Sightings::restore(restored.sightings),
             published,
@@ -192,6 +201,7 @@ impl Service {
         decide(&Grounds {
             registry: &registry,
             keys: &keys,
+            revoked_certificates: &self.revoked_certificates.load(),
             published: &self.published,
             vault: self,
             ledger: &self.ledger,
@@ -306,6 +316,7 @@ impl Service {
         };
         let loaded = loaded.map_err(stopped).and_then(|loaded| loaded);
         self.metrics.reloaded(loaded.is_ok());
+        self.take_mesh();
         let loaded = loaded?;
         let changed = self.registry().version != loaded.registry.version;
         let version = loaded.registry.version.clone();
@@ -319,6 +330,29 @@ impl Service {
             self.keep_sources(version, &loaded.sources).await;
         }
         Ok(changed)
+    }
+
+    /// Reads the mesh's CAs again; those before stay where that fails.
+    fn take_mesh(&self) {
+        let Some((options, mesh)) = &self.mesh else { return };
+        match Mesh::load(options) {
+            Ok(loaded) => mesh.store(Arc::new(loaded)),
+            Err(error) => tracing::error!(%error, "the mesh's CAs are refused, those before stay"),
+        }
+    }
+
+    /// The certificate of a request's client, where it or a peer of the mesh shows one; empty without.
+    ///
+    /// # Errors
+    /// A peer of the mesh does not say which.
+    pub(super) fn certificate_of_client<'a>(
+        &self,
+        shown: &'a str,
+        headers: &[(&str, &'a [u8])],
+        now: jiff::Timestamp,
+    ) -> Result<&'a str, Denial> {
+        let Some((_, mesh)) = &self.mesh else { return Ok(shown) };
+        mesh.load().certificate_of_client(shown, headers, now)
     }
 
     /// Logs a set that is refused.
@@ -374,6 +408,7 @@ impl Service {
             ("Provider", registry.providers.len()),
             ("ApiKey", registry.keys.len()),
             ("Issuer", registry.issuers.len()),
+            ("TrustDomain", registry.trust_domains.len()),
         ] {
             self.metrics.resources(kind, count);
         }

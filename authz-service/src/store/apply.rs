@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::WriteError;
 use super::audit::{self, AuditRecord, Decision};
+use super::certificates;
 use super::command::{Command, Refusal, Settle, VaultRow};
 use super::integer::int;
 use super::restored::{cost, parse_holds};
@@ -43,6 +44,7 @@ pub(super) fn apply(db: &Connection, command: &Command) -> Result<(), WriteError
         Command::KeysUsed(used) => keys::used(db, used),
         Command::KeyRevoke { id, at_ms } => keys::revoke(db, id, *at_ms),
         Command::VaultPut(row) => put(db, row),
+        Command::Certificate(command) => certificates::apply(db, command),
         Command::KeepSources { version, bytes } => {
             let sql = "INSERT OR REPLACE INTO sources VALUES (1, ?1, ?2)";
             db.prepare_cached(sql)?.execute(params![version, bytes])?;
@@ -246,5 +248,6 @@ fn prune(db: &Connection, now_ms: u64) -> Result<(), WriteError> {
     db.prepare_cached("DELETE FROM windows WHERE end_ms < ?1")?.execute([before])?;
     let sql = "DELETE FROM reservations WHERE state <> 'open' AND (?1 - created_ms) / 2 > longest_stream_ms";
     db.prepare_cached(sql)?.execute([int(now_ms)])?;
+    certificates::prune(db, now_ms)?;
     leases::prune(db, now_ms)
 }

@@ -3,6 +3,7 @@
 use gateway_core::gate::{Cost, Outcome, Usage};
 
 use super::audit::AuditRecord;
+use super::certificates::CertificateCommand;
 use crate::ledger::{GrantId, Lease, LeaseId, Reservation};
 
 /// One write.
@@ -101,6 +102,8 @@ pub enum Command {
     },
     /// A principal's network, new or used again; and one that made room for it.
     Sighted(Box<crate::sightings::Change>),
+    /// A client's certificate, or a tenant's CA.
+    Certificate(Box<CertificateCommand>),
     /// What an operator did.
     AdminAudit(Box<AuditRecord>),
     /// Drops windows that ended two days ago, and reservations that nothing corrects any more.

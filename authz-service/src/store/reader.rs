@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rusqlite::{Connection, OpenFlags, Row, params_from_iter};
 
 use super::audit::{self, AuditLine};
+use super::certificates::{self, AuthorityRow, CertificateRow};
 use super::integer::{int, uint};
 use super::open::StoreError;
 
@@ -105,6 +106,22 @@ impl Reader {
             tenants.entry(tenant).or_default().denied.insert(code, count);
         }
         Ok(tenants)
+    }
+
+    /// Certificates that were issued or revoked here, of one tenant or of all; the newest 10,000.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn certificates(&self, tenant: Option<&str>) -> Result<Vec<CertificateRow>, StoreError> {
+        certificates::list(&self.lock(), tenant)
+    }
+
+    /// A tenant's own CA.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn authority(&self, tenant: &str) -> Result<Option<AuthorityRow>, StoreError> {
+        certificates::authority(&self.lock(), tenant)
     }
 
     fn rows<T>(

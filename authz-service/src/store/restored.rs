@@ -6,6 +6,7 @@ use gateway_core::gate::Cost;
 use gateway_core::name::TenantName;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
+use super::certificates::{self, CertificateRow};
 use super::command::{KeyRow, VaultRow};
 use super::integer::{optional, uint};
 use super::leases;
@@ -28,6 +29,8 @@ pub struct Restored {
     pub vault: Vec<VaultRow>,
     /// From where principals have been let through.
     pub sightings: Vec<Sighting>,
+    /// Clients' certificates that operators revoked.
+    pub revoked: Vec<CertificateRow>,
     /// The last good set of resources.
     pub sources: Option<Sources>,
     /// Secret of this file, for the MAC of grants.
@@ -79,6 +82,7 @@ pub(super) fn read(connection: &Connection) -> Result<Restored, StoreError> {
             Ok(VaultRow { tenant, provider, key_id, version: uint(row, 3)?, sealed: row.get(4)? })
         })?,
         sightings: sightings(connection)?,
+        revoked: certificates::revoked(connection)?,
         sources: connection
             .query_row("SELECT version, bytes FROM sources", (), |row| {
                 Ok(Sources { version: row.get(0)?, bytes: row.get(1)? })

@@ -177,4 +177,5 @@ ALTER TABLE keys ADD COLUMN used_ms INTEGER;
 -- Whoever races, a key has one child.
 CREATE UNIQUE INDEX keys_parent ON keys (parent) WHERE parent IS NOT NULL;
 ",
+    super::certificates::STEP,
 ];

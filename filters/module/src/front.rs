@@ -45,9 +45,10 @@ impl Front {
             .map(|(name, value)| (name.as_str(), value.as_slice()))
             .collect();
         let head = Head { method, authority, path, headers: &plain };
+        let certified = host::front::has_certificate();
         let step = {
             let (mut held, mut revocations) = (self.shared.held.borrow_mut(), self.shared.revocations.borrow_mut());
-            tenant_context::front::Front::arrive(rules, &head, &mut held, &mut revocations, host::now_ms())
+            tenant_context::front::Front::arrive(rules, &head, certified, &mut held, &mut revocations, host::now_ms())
         };
         let (word, part) = match step {
             FrontStep::Refuse(denial) => return Err(refuse(denial)),

@@ -46,10 +46,12 @@ pub enum FrontStep<T> {
 }
 
 impl Front {
-    /// Reads one head. Milliseconds are of the clock that grants are received by.
+    /// Reads one head. `certified`: its connection shows a client's certificate, which the service reads and no key of a
+    /// held grant holds. Milliseconds are of the clock that grants are received by.
     pub fn arrive<T>(
         rules: &Rules,
         head: &Head<'_>,
+        certified: bool,
         held: &mut HeldGrants<T>,
         revocations: &mut Revocations,
         now_ms: u64,
@@ -59,7 +61,10 @@ impl Front {
             Err(denial) => return FrontStep::Refuse(denial),
         };
         let inputs = Inputs::of(head, &rules.claim_header);
-        if let Some(found) = held.find(&inputs, revocations, now_ms).filter(|found| is_for(found, head, claim)) {
+        // Whom a connection proves, alone or beside a credential, the service says each time.
+        let alike = !certified && checked.credential != Credential::None;
+        let found = if alike { held.find(&inputs, revocations, now_ms) } else { None };
+        if let Some(found) = found.filter(|found| is_for(found, head, claim)) {
             return FrontStep::Held(found);
         }
         // What a held grant answers for has been compared with its token by the service.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use authz_service::decide::{self, Allow, Decision, Deny, Grounds, OwnKeys};
 use authz_service::identity::api_key::{KeyRecord, NewKey};
+use authz_service::identity::certificate::RevokedSerials;
 use authz_service::identity::discovery::KeyRing;
 use authz_service::ledger::{GrantId, Ledger, Now};
 use authz_service::registry::{CredentialHeader, Registry};
@@ -108,6 +109,7 @@ impl Pure {
             registry: &self.registry,
             published: &KeyRing::offline(),
             keys: &self.keys,
+            revoked_certificates: &RevokedSerials::new(),
             vault: &NoOwnKeys,
             ledger: &self.ledger,
             sightings: &sightings,

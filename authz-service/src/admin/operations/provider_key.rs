@@ -45,7 +45,7 @@ impl<R: Running> Inner<R> {
 }
 
 /// Which key-encryption key a record is sealed under: a name that says nothing about the key.
-fn kek_id(kek: &Kek) -> String {
+pub(super) fn kek_id(kek: &Kek) -> String {
     let mac = kek.mac("bulkhead kek id v1", b"");
     mac.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,5 +1,7 @@
 //! The operations over a real state file and a real directory of resources.
 
+mod certificates;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
@@ -10,6 +12,7 @@ use std::time::Duration;
 use super::*;
 use crate::admin::{KeyState, NewKeyBody};
 use crate::identity::api_key::{self, ApiKeyText};
+use crate::identity::certificate::RevokedSerials;
 use crate::resource;
 use crate::store::{Fault, StoreOptions};
 use crate::vault::{Sealed, open};
@@ -86,6 +89,7 @@ pub(super) struct House {
     keys: StdMutex<HashMap<String, KeyRecord>>,
     changes: Mutex<()>,
     vault: StdMutex<BTreeMap<(String, String), VaultRow>>,
+    revoked: StdMutex<RevokedSerials>,
     disk_fails: Arc<AtomicBool>,
     _directory: tempfile::TempDir,
 }
@@ -145,6 +149,10 @@ impl Running for House {
         self.vault.lock().unwrap().insert((row.tenant.clone(), row.provider.clone()), row);
     }
 
+    fn revoke_certificate(&self, tenant: &TenantName, serial: &Serial) {
+        self.revoked.lock().unwrap().insert((tenant.clone(), serial.clone()));
+    }
+
     async fn reload(&self) -> Result<(), Vec<Problem>> {
         let loaded = resource::load(&self.policies)?;
         *self.registry.lock().unwrap() = Arc::new(loaded.registry);
@@ -194,6 +202,7 @@ pub(super) fn house() -> (Administration<House>, Arc<House>) {
         keys: StdMutex::default(),
         changes: Mutex::default(),
         vault: StdMutex::default(),
+        revoked: StdMutex::default(),
         disk_fails,
         policies,
         _directory: directory,

@@ -82,6 +82,29 @@ async fn a_provider_key_arrives_as_it_was_sent_and_only_if_a_header_can_hold_it(
 }
 
 #[tokio::test]
+async fn certificates_are_asked_for_by_tenant() {
+    let running = start();
+    let client = &running.client;
+    let made = client.create_authority(&NewAuthorityBody { tenant: "acme".into(), replace: true }).await.unwrap();
+    assert_eq!((made.version, made.certificate.as_str()), (1, "PEM"));
+    let body = |ttl: Option<&str>| NewCertificateBody {
+        tenant: "acme".into(),
+        path: "/a".into(),
+        ttl: ttl.map(Into::into),
+        request: "PEM".into(),
+    };
+    client.issue_certificate(&body(None)).await.unwrap();
+    assert_eq!(refusal(client.issue_certificate(&body(Some("25h"))).await.unwrap_err()).0, 400);
+    let revoke = |serial: &str| RevokeCertificateBody { tenant: "acme".into(), serial: serial.into() };
+    client.revoke_certificate(&revoke("5A:01")).await.unwrap();
+    let error = refusal(client.revoke_certificate(&revoke("xyz")).await.unwrap_err());
+    assert_eq!(error, (400, "serial `xyz` is not 1 to 64 hexadecimal digits".into()));
+    assert!(client.list_certificates(Some("acme")).await.unwrap().is_empty());
+    assert_eq!(refusal(client.list_certificates(Some("acm")).await.unwrap_err()).0, 404);
+    assert_eq!(running.operations.said(), ["authority acme true", "issue /a 3600", "revoke acme 5a01"]);
+}
+
+#[tokio::test]
 async fn audit_records_pass_as_they_were_written_within_a_bound() {
     let running = start();
     let page = running.client.audit(Some(5), 10).await.unwrap();

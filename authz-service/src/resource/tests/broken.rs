@@ -164,7 +164,7 @@ fn all_of_it_is_told_at_once() {
             "providers.yaml:7:11: `EU` must be 1 to 63 characters of a-z, 0-9 and -, starting and ending with a letter or digit",
             "tenants.yaml:5:9: expected a string, found integer `3`",
             "tenants.yaml:6:10: unknown value `Actve`, did you mean `Active`?",
-            "tenants.yaml:7:3: unknown field `colour`, known: `plan`, `state`, `models`, `regions`, `timeZone`, `role`, `namespaces`, `issuers`, `keys`",
+            "tenants.yaml:7:3: unknown field `colour`, known: `plan`, `state`, `models`, `regions`, `timeZone`, `role`, `namespaces`, `issuers`, `keys`, `certificates`",
             "tenants.yaml:10:13: expected a string, found sequence",
         ]
     );

@@ -89,7 +89,7 @@ fn of_grant(grant: &Grant) -> AuditRecord {
         tenant: grant.tenant.clone(),
         principal: grant.principal.clone(),
         key_id: grant.key_id.clone(),
-        credential: if grant.key_id.is_empty() { "jwt" } else { "api_key" }.to_owned(),
+        credential: grant.credential.clone(),
         policy_version: grant.policy_version.clone(),
         method: grant.method.clone(),
         path: grant.path.clone(),

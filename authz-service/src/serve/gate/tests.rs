@@ -73,6 +73,7 @@ fn start(directory: &TempDir) -> Arc<Service> {
         listed: Vec::new(),
         admin: format!("unix:{}", at("admin.sock").display()).parse().unwrap(),
         http: "127.0.0.1:0".parse().unwrap(),
+        mesh: None,
         failed_logins_per_minute: NonZeroU32::MAX,
     };
     Service::start(&options).unwrap()
@@ -149,6 +150,7 @@ fn grant() -> Grant {
         id: vec![3; 16].into(),
         tenant: "acme".into(),
         principal: "ana".into(),
+        credential: "jwt".into(),
         method: "POST".into(),
         path: "/v1/chat/completions?a=b".into(),
         lifetime_ms: 65_000,

@@ -11,6 +11,7 @@ use super::Service;
 use super::start::own_key;
 use crate::admin::operations::Running;
 use crate::identity::api_key::KeyRecord;
+use crate::identity::certificate::{RevokedSerials, Serial};
 use crate::ledger::Ledger;
 use crate::registry::Registry;
 use crate::resource::Problem;
@@ -85,6 +86,15 @@ impl Running for Service {
         });
         // A grant says whose key a request leaves with.
         self.revocations.revoke(name.0.as_str(), "");
+    }
+
+    fn revoke_certificate(&self, tenant: &TenantName, serial: &Serial) {
+        self.revoked_certificates.rcu(|revoked| {
+            let mut revoked = RevokedSerials::clone(revoked);
+            revoked.insert((tenant.clone(), serial.clone()));
+            revoked
+        });
+        // No worker holds a grant for a certificate; what its holder has under way goes on to its end.
     }
 
     async fn reload(&self) -> Result<(), Vec<Problem>> {

@@ -51,9 +51,13 @@ impl Worker {
     }
 
     fn arrive(&mut self, words: &Words) -> FrontStep<()> {
+        self.arrive_on(words, false)
+    }
+
+    fn arrive_on(&mut self, words: &Words, certified: bool) -> FrontStep<()> {
         let headers: Vec<(&str, &[u8])> = words.headers.iter().map(|(name, value)| (*name, value.as_slice())).collect();
         let head = Head { method: &words.method, authority: &words.authority, path: &words.path, headers: &headers };
-        Front::arrive(&self.rules, &head, &mut self.held, &mut self.revocations, self.now_ms)
+        Front::arrive(&self.rules, &head, certified, &mut self.held, &mut self.revocations, self.now_ms)
     }
 
     fn refused(&mut self, words: &Words) -> Denial {
@@ -172,6 +176,22 @@ fn a_held_grant_answers_for_a_request_alike() {
     assert_eq!(worker.refused(&others).code, Code::UnsupportedEncoding, "syntax is checked each time");
     worker.now_ms = 3_001;
     worker.asked(&words);
+}
+
+/// The service reads the certificate of a connection, and no key holds it.
+#[test]
+fn who_shows_a_certificate_or_no_credential_is_always_asked_for() {
+    let mut worker = Worker::new();
+    let words = Words::post(ACME, &[("authorization", &jwt("acme"))]);
+    worker.hold(&words, "acme");
+    assert!(matches!(worker.arrive_on(&words, true), FrontStep::Ask(_)));
+    assert!(matches!(worker.arrive_on(&words, false), FrontStep::Held(_)));
+    for bare in [Words::post(ACME, &[]), Words::post(ACME, &[("x-tenant-id", b"acme")])] {
+        worker.hold(&bare, "acme");
+        for certified in [false, true] {
+            assert!(matches!(worker.arrive_on(&bare, certified), FrontStep::Ask(_)), "{bare:?}");
+        }
+    }
 }
 
 /// Kept under a key that is not its own, it is no grant.
