@@ -100,7 +100,6 @@ impl Pure {
             source: None,
             proxy: PROXY,
             certificate: "",
-            source: None,
             now: jiff::Timestamp::now(),
             grant_id: GrantId((u128::from(number)).to_be_bytes()),
         };
