@@ -16,7 +16,8 @@ use std::future::Future;
 use gateway_core::name::TenantName;
 
 pub use messages::{
-    AuditPage, CreateKey, CreatedKey, KeyRow, KeyState, KeyText, LimitLeft, NewKeyBody, Reloaded, TenantUsage, Usage,
+    AuditPage, CreateKey, CreatedKey, KeyRow, KeyState, KeyText, LimitLeft, NewKeyBody, NewSigningKey, Reloaded,
+    TenantUsage, Usage,
 };
 
 pub use operations::{Administration, Running};
@@ -59,6 +60,13 @@ pub trait Operations: Send + Sync + 'static {
 
     /// What every tenant has used, and what is left of each limit.
     fn usage(&self) -> impl Future<Output = Result<Usage, AdminError>> + Send;
+
+    /// Makes another key for the service's own tokens; `at_once`: those of before are not good any more.
+    fn rotate_signing_key(
+        &self,
+        by: Operator,
+        at_once: bool,
+    ) -> impl Future<Output = Result<NewSigningKey, AdminError>> + Send;
 
     /// Reads the policies' directory again, as on SIGHUP; a bad set leaves the last good one in force.
     fn reload(&self, by: Operator) -> impl Future<Output = Result<Reloaded, AdminError>> + Send;

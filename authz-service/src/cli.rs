@@ -29,7 +29,8 @@ pub use proxies_addr::{ProxiesAddr, ProxiesAddrError};
 pub use unix_addr::{UnixAddr, UnixAddrError};
 
 use crate::admin::client::{CallError, Client};
-use command::{AuditCommand, Command, KeyCommand, VaultCommand};
+use crate::admin::messages::RotateBody;
+use command::{AuditCommand, Command, KeyCommand, SigningKeyCommand, VaultCommand};
 
 /// Where the admin socket is when neither `--admin` nor this variable says so otherwise.
 pub const DEFAULT_ADMIN: &str = "unix:/run/bulkhead/admin.sock";
@@ -55,6 +56,8 @@ pub struct ServeOptions {
     pub admin: UnixAddr,
     /// Where metrics and health are read; loopback only.
     pub http: SocketAddr,
+    /// Name of the service as an issuer of tokens.
+    pub issuer: String,
     /// Failed logins that a source has a minute.
     pub failed_logins_per_minute: NonZeroU32,
 }
@@ -147,6 +150,10 @@ async fn ask(client: &Client, command: Command, out: &mut dyn Write) -> Result<(
         Command::Key(KeyCommand::Revoke { id }) => key::revoke(client, &id, out).await,
         Command::Key(KeyCommand::List { tenant, output }) => key::list(client, tenant.as_deref(), output, out).await,
         Command::Vault(VaultCommand::Put { tenant, provider }) => vault::put(client, &tenant, &provider, out).await,
+        Command::SigningKey(SigningKeyCommand::Rotate { at_once }) => {
+            let made = client.rotate_signing_key(&RotateBody { at_once }).await?;
+            Ok(writeln!(out, "signing key {}, signs from {}", made.id, made.signs_from)?)
+        }
         Command::Audit(AuditCommand::Tail { output, limit, follow }) => {
             audit::tail(client, output, limit, follow, out).await
         }

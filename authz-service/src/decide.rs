@@ -27,6 +27,7 @@ use gateway_core::wire;
 use crate::identity::Identity;
 use crate::identity::api_key::KeyRecord;
 use crate::identity::discovery::KeyRing;
+use crate::identity::jwt::own::Own;
 use crate::ledger::{GrantId, Ledger, Reservation};
 use crate::registry::{CredentialHeader, EndpointKind, Registry, Tenant};
 use crate::vault::Secret;
@@ -65,6 +66,8 @@ pub struct Grounds<'a> {
     pub keys: &'a HashMap<String, KeyRecord>,
     /// The tenants' own keys of providers.
     pub vault: &'a dyn OwnKeys,
+    /// The service as an issuer of tokens.
+    pub own: &'a Own,
     /// Budgets, rates, requests in flight.
     pub ledger: &'a Ledger,
     /// Name of the claim header, lower case.
@@ -126,6 +129,8 @@ pub struct Facts {
     pub key_id: Option<String>,
     /// Kind of credential.
     pub method: &'static str,
+    /// Who acts for the principal, the latest first.
+    pub actors: Vec<String>,
     /// Canonical model.
     pub model: Option<ModelName>,
     /// Provider.
@@ -205,12 +210,13 @@ fn admit(grounds: &Grounds<'_>, arrival: &Arrival<'_>, room: Room, facts: &mut F
     facts.principal.clone_from(&identity.principal);
     facts.key_id.clone_from(&identity.key_id);
     facts.method = identity.method;
+    facts.actors = identity.actors.iter().map(|actor| actor.name.clone()).collect();
     let tenant = caller::tenant(registry, &identity, &checked, &claims)?;
     if identity.permits.endpoints.as_ref().is_some_and(|permitted| !permitted.contains(&endpoint.kind)) {
         return Err(Code::EndpointNotAllowed.into());
     }
     match endpoint.kind {
-        EndpointKind::Models => {
+        EndpointKind::Models | EndpointKind::Token => {
             body::check_length(&checked, wire::MAX_DATA_BODY_BYTES as u64)?;
             Ok(answer::data(arrival, &identity, tenant, registry, checked.content_length, room))
         }

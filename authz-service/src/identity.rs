@@ -5,13 +5,17 @@
 pub mod api_key;
 mod certificate;
 pub mod discovery;
+pub mod exchange;
 pub mod jwt;
+mod party;
 mod strict;
 
 use gateway_core::denial::Code;
 use gateway_core::name::TenantName;
 
 use crate::registry::{Limit, Permits};
+
+pub use party::{Origin, Party, Standing};
 
 /// Prefix of the principals that API keys stand for; no token's subject may start with it.
 pub const KEY_PRINCIPAL: &str = "key:";
@@ -33,8 +37,12 @@ pub struct Identity {
     pub limits: Vec<Limit>,
     /// It proves nothing from here on, at the latest.
     pub expires_at: jiff::Timestamp,
-    /// `jwt` or `api_key`.
+    /// `jwt`, `api_key` or `exchange`.
     pub method: &'static str,
+    /// Where the principal's token came from; none: it is an API key.
+    pub origin: Option<Origin>,
+    /// Who acts for the principal, the latest first; empty: it acts itself.
+    pub actors: Vec<Party>,
 }
 
 /// A credential that proves nobody: the same to every stranger, with a reason for the log.
@@ -85,6 +93,8 @@ impl From<jwt::JwtIdentity> for Identity {
             limits: Vec::new(),
             expires_at: instant(token.expires_at),
             method: "jwt",
+            origin: Some(Origin { issuer: token.issuer.url.clone(), scopes: token.scopes }),
+            actors: Vec::new(),
         }
     }
 }
@@ -100,6 +110,8 @@ impl From<api_key::KeyIdentity> for Identity {
             limits: key.limits,
             expires_at: key.expires_at,
             method: "api_key",
+            origin: None,
+            actors: Vec::new(),
         }
     }
 }

@@ -247,11 +247,13 @@ pub enum EndpointKind {
     Chat,
     /// OpenAI models list.
     Models,
+    /// Token exchange (RFC 8693).
+    Token,
 }
 
 impl EndpointKind {
     /// Every kind.
-    pub const ALL: [Self; 2] = [Self::Chat, Self::Models];
+    pub const ALL: [Self; 3] = [Self::Chat, Self::Models, Self::Token];
 
     /// As resources and operators name it.
     #[must_use]
@@ -259,6 +261,7 @@ impl EndpointKind {
         match self {
             Self::Chat => "chat",
             Self::Models => "models",
+            Self::Token => "token",
         }
     }
 
@@ -272,7 +275,7 @@ impl EndpointKind {
     #[must_use]
     pub const fn method(self) -> &'static str {
         match self {
-            Self::Chat => "POST",
+            Self::Chat | Self::Token => "POST",
             Self::Models => "GET",
         }
     }
@@ -283,6 +286,7 @@ impl EndpointKind {
         match self {
             Self::Chat => None,
             Self::Models => Some("/v1/models"),
+            Self::Token => Some("/bulkhead/v1/token"),
         }
     }
 }
@@ -363,7 +367,21 @@ pub struct Scopes {
     pub permits: HashMap<String, Permits>,
 }
 
+impl Issuer {
+    /// What tokens with these scopes may use at an endpoint: what the roles of any of them do. Without scopes: its role.
+    pub fn permits_at<'a>(&self, scopes: impl Iterator<Item = &'a str>, endpoint: EndpointKind) -> Permits {
+        let Some(known) = &self.scopes else { return self.permits.clone() };
+        Permits::any_at(scopes.filter_map(|name| known.permits.get(name)), endpoint)
+    }
+}
+
 impl Permits {
+    /// What both permit.
+    #[must_use]
+    pub fn narrow(self, other: Self) -> Self {
+        Self { models: both(self.models, other.models), endpoints: both(self.endpoints, other.endpoints) }
+    }
+
     /// What any of these permits at one endpoint; of none, nothing.
     #[must_use]
     pub fn any_at<'a>(permits: impl Iterator<Item = &'a Self>, endpoint: EndpointKind) -> Self {
@@ -399,5 +417,12 @@ impl Registry {
             .iter()
             .filter(|provider| tenant.regions.contains(&provider.region))
             .find_map(|provider| provider.models.get(model).map(|upstream| (provider, upstream.as_str())))
+    }
+}
+
+fn both<T: Ord>(a: Option<BTreeSet<T>>, b: Option<BTreeSet<T>>) -> Option<BTreeSet<T>> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.into_iter().filter(|item| b.contains(item)).collect()),
+        (one, other) => one.or(other),
     }
 }

@@ -1,11 +1,12 @@
 //! The running service: its state, its listeners, its clock.
 //!
 //! Listeners that share nothing but state: the proxies' (ext_authz, rate limits, Gate, health, data endpoints) on this host
-//! and on TLS, the admin socket, and a loopback HTTP port for probes and metrics.
+//! and on TLS, the admin socket, and a loopback HTTP port for probes, metrics and our public keys.
 
 mod check;
 mod data;
 mod gate;
+mod jwks;
 mod last_hop;
 pub mod logs;
 pub mod metrics;
@@ -30,7 +31,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch as flag;
 
-pub use service::{Service, StartError};
+pub use service::{NewSigningKeyError, Rotation, Service, StartError};
 pub use tls::TlsError;
 
 use crate::admin::listener::{self, AdminListener, BindError};
@@ -90,6 +91,7 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
     let admin = AdminListener::bind(options.admin.path())?;
     let http = metrics::bind_http(options.http).await?;
     let probes = metrics::http_router(Arc::clone(service.metrics()), Arc::clone(service.readiness()));
+    let probes = probes.merge(jwks::router(Arc::clone(&service)));
     let operations = Arc::new(Administration::new(Arc::clone(&service)));
     let clock = tokio::spawn(housekeeping(Arc::clone(&service)));
     let watch = tokio::spawn(watch::resources(Arc::clone(&service), look));

@@ -14,7 +14,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use super::{AuditPage, CreatedKey, KeyRow, NewKeyBody, Reloaded, Usage};
+use super::messages::RotateBody;
+use super::{AuditPage, CreatedKey, KeyRow, NewKeyBody, NewSigningKey, Reloaded, Usage};
 use crate::vault::Secret;
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -119,6 +120,15 @@ impl Client {
     /// [`CallError`].
     pub async fn usage(&self) -> Result<Usage, CallError> {
         read(&self.call(Method::GET, "/v1/usage", JSON, Bytes::new()).await?)
+    }
+
+    /// Makes another key for the service's own tokens.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn rotate_signing_key(&self, body: &RotateBody) -> Result<NewSigningKey, CallError> {
+        let body = serde_json::to_vec(body).map_err(|error| CallError::Unreadable(error.to_string()))?;
+        read(&self.call(Method::POST, "/v1/signing-key/rotate", JSON, body.into()).await?)
     }
 
     /// Has the policies read again.

@@ -10,8 +10,8 @@ use serde_json::value::to_raw_value;
 use super::client::Client;
 use super::listener::{self, AdminListener};
 use super::{
-    AdminError, AuditPage, CreateKey, CreatedKey, KeyRow, KeyState, KeyText, Operations, Operator, Reloaded,
-    TenantUsage, Usage,
+    AdminError, AuditPage, CreateKey, CreatedKey, KeyRow, KeyState, KeyText, NewSigningKey, Operations, Operator,
+    Reloaded, TenantUsage, Usage,
 };
 use crate::vault::Secret;
 
@@ -87,6 +87,11 @@ impl Operations for Remembered {
 
     async fn usage(&self) -> Result<Usage, AdminError> {
         Ok(Usage { tenants: vec![TenantUsage { tenant: "acme".into(), micro_usd: 1_234, ..TenantUsage::default() }] })
+    }
+
+    async fn rotate_signing_key(&self, _by: Operator, at_once: bool) -> Result<NewSigningKey, AdminError> {
+        self.note(format!("rotate {at_once}"));
+        Ok(NewSigningKey { id: "s1".into(), signs_from: Timestamp::UNIX_EPOCH })
     }
 
     async fn reload(&self, _by: Operator) -> Result<Reloaded, AdminError> {

@@ -263,6 +263,25 @@ pub struct LimitLeft {
     pub resets_at: Option<Timestamp>,
 }
 
+/// `POST /v1/signing-key/rotate`, and its answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RotateBody {
+    /// It signs now, and tokens of the keys before it are not good any more.
+    #[serde(default)]
+    pub at_once: bool,
+}
+
+/// A key for the service's own tokens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NewSigningKey {
+    /// Key id, `kid`.
+    pub id: String,
+    /// It signs from this instant on.
+    pub signs_from: Timestamp,
+}
+
 /// The answer to a reload that was good.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -6,6 +6,7 @@
 mod key;
 mod provider_key;
 mod report;
+mod signing_key;
 #[cfg(test)]
 mod tests;
 
@@ -16,11 +17,14 @@ use gateway_core::name::TenantName;
 use jiff::Timestamp;
 use tokio::sync::Mutex;
 
-use super::{AdminError, AuditPage, CreateKey, CreatedKey, KeyRow, Operations, Operator, Reloaded, Usage};
+use super::{
+    AdminError, AuditPage, CreateKey, CreatedKey, KeyRow, NewSigningKey, Operations, Operator, Reloaded, Usage,
+};
 use crate::identity::api_key::KeyRecord;
 use crate::ledger::Ledger;
 use crate::registry::{Registry, Tenant};
 use crate::resource::Problem;
+use crate::serve::{NewSigningKeyError, Rotation};
 use crate::store::{AuditRecord, Command, Decision, Reader, Store, VaultRow, WriteError};
 use crate::vault::{Kek, Secret};
 
@@ -46,6 +50,13 @@ pub trait Running: Send + Sync + 'static {
     fn provider_key_version(&self, tenant: &TenantName, provider: &str) -> u64;
     /// Uses this provider key from now on.
     fn keep_provider_key(&self, row: VaultRow);
+    /// Makes another key for the service's own tokens, `with` in the same commit: its id, and since when it signs
+    /// (milliseconds since 1970).
+    fn rotate_signing_key(
+        &self,
+        rotation: Rotation,
+        with: Vec<Command>,
+    ) -> impl Future<Output = Result<(String, u64), NewSigningKeyError>> + Send;
     /// Reads the directory again, keeps a good set in the store and puts it in force.
     fn reload(&self) -> impl Future<Output = Result<(), Vec<Problem>>> + Send;
 }
@@ -101,6 +112,11 @@ impl<R: Running> Operations for Administration<R> {
 
     async fn usage(&self) -> Result<Usage, AdminError> {
         report::usage(&*self.0.running).await
+    }
+
+    async fn rotate_signing_key(&self, by: Operator, at_once: bool) -> Result<NewSigningKey, AdminError> {
+        let inner = Arc::clone(&self.0);
+        to_its_end(async move { inner.rotate_signing_key(by, at_once).await }).await
     }
 
     async fn reload(&self, by: Operator) -> Result<Reloaded, AdminError> {

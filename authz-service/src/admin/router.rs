@@ -15,7 +15,10 @@ use http_body_util::BodyExt as _;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{AdminError, AuditPage, CreatedKey, KeyRow, NewKeyBody, Operations, Operator, Reloaded, Usage, messages};
+use super::{
+    AdminError, AuditPage, CreatedKey, KeyRow, NewKeyBody, NewSigningKey, Operations, Operator, Reloaded, Usage,
+    messages,
+};
 use crate::vault::Secret;
 
 /// The greatest JSON body, in bytes.
@@ -33,6 +36,7 @@ pub fn router<O: Operations>(operations: Arc<O>) -> Router {
         .route("/v1/vault/{tenant}/{provider}", put(put_provider_key::<O>))
         .route("/v1/audit", get(audit::<O>))
         .route("/v1/usage", get(usage::<O>))
+        .route("/v1/signing-key/rotate", post(rotate_signing_key::<O>))
         .route("/v1/reload", post(reload::<O>))
         .fallback(async || problem(404, "not_found", "no such endpoint"))
         .method_not_allowed_fallback(async || {
@@ -112,6 +116,16 @@ async fn audit<O: Operations>(
 
 async fn usage<O: Operations>(State(operations): State<Arc<O>>) -> Result<Json<Usage>, AdminError> {
     operations.usage().await.map(Json)
+}
+
+async fn rotate_signing_key<O: Operations>(
+    State(operations): State<Arc<O>>,
+    ConnectInfo(by): ConnectInfo<Operator>,
+    body: Result<Json<messages::RotateBody>, JsonRejection>,
+) -> Result<(StatusCode, Json<NewSigningKey>), AdminError> {
+    let Json(body) = body.map_err(|rejection| AdminError::Invalid(rejection.body_text()))?;
+    let made = operations.rotate_signing_key(by, body.at_once).await?;
+    Ok((StatusCode::CREATED, Json(made)))
 }
 
 async fn reload<O: Operations>(

@@ -51,6 +51,9 @@ pub(super) enum Command {
     /// Keep the tenants' own provider keys
     #[command(subcommand)]
     Vault(VaultCommand),
+    /// Rotate the key of the service's own tokens
+    #[command(subcommand)]
+    SigningKey(SigningKeyCommand),
     /// Read the audit log
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -120,6 +123,11 @@ pub(super) struct ServeArgs {
     /// Loopback address of /metrics, /healthz and /readyz
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9464")]
     http: SocketAddr,
+    /// Name of this service as an issuer of tokens: exact `iss` and `aud` of those that a token exchange hands out
+    ///
+    /// A tenant's own issuer of the same name is never asked: its tokens would be taken for ours.
+    #[arg(long, value_name = "URL", default_value = "https://bulkhead.internal", value_parser = issuer)]
+    issuer: String,
     /// Failed logins that one source has a minute; then it is answered 429, before anything is looked up
     ///
     /// A source is the client's address as Envoy trusts it, an IPv6 one by its /64: Envoy's configuration hands it over
@@ -205,6 +213,20 @@ Example:
 }
 
 #[derive(Debug, Subcommand)]
+pub(super) enum SigningKeyCommand {
+    /// Make another key for the tokens that exchanges hand out
+    #[command(after_help = "\
+The new key is published at once (`/jwks.json` on the --http port) and signs five minutes later; the one before verifies
+until its last token has expired. With --at-once, for a key that somebody else may have, the new one signs now and every
+token of those before is refused.")]
+    Rotate {
+        /// Sign with it now, and refuse the tokens of all keys before
+        #[arg(long)]
+        at_once: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub(super) enum AuditCommand {
     /// Print the newest records, oldest first
     #[command(after_help = "\
@@ -239,10 +261,31 @@ pub(super) enum Output {
 impl ServeArgs {
     /// With the socket that the global `--admin` named.
     pub(super) fn into_options(self, admin: UnixAddr) -> ServeOptions {
-        let Self { policies, state, kek_file, proxies, http, failed_logins_per_minute, .. } = self;
+        let Self { policies, state, kek_file, proxies, http, issuer, failed_logins_per_minute, .. } = self;
         let files = self.tls_cert.zip(self.tls_key).zip(self.tls_client_ca);
         let files = files.map(|((certificate, key), client_ca)| TlsFiles { certificate, key, client_ca });
         let (proxies_tls, listed) = (self.proxies_tls.zip(files), self.proxy);
-        ServeOptions { policies, state, kek_file, proxies, proxies_tls, listed, admin, http, failed_logins_per_minute }
+        ServeOptions {
+            policies,
+            state,
+            kek_file,
+            proxies,
+            proxies_tls,
+            listed,
+            admin,
+            http,
+            issuer,
+            failed_logins_per_minute,
+        }
+    }
+}
+
+/// A name that tokens and headers can hold: `https://` and 1 to 247 visible ASCII characters without quotes.
+fn issuer(text: &str) -> Result<String, String> {
+    let fits = |rest: &str| (1..=247).contains(&rest.len()) && rest.bytes().all(|b| b.is_ascii_graphic() && b != b'"');
+    if text.strip_prefix("https://").is_some_and(fits) {
+        Ok(text.to_owned())
+    } else {
+        Err("an issuer is `https://` and a name of at most 247 visible ASCII characters".to_owned())
     }
 }

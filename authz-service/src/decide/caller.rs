@@ -8,8 +8,8 @@ use gateway_core::headers::{Checked, Credential};
 
 use super::{Arrival, Grounds};
 use crate::identity::api_key::{self, ApiKeyText};
-use crate::identity::jwt::{self, Trust};
-use crate::identity::{CredentialError, Identity};
+use crate::identity::jwt::{self, Proof, Trust};
+use crate::identity::{CredentialError, Identity, Standing};
 use crate::registry::{EndpointKind, Registry, Tenant};
 
 /// Whom the credential proves, to this endpoint.
@@ -27,7 +27,13 @@ pub(super) fn identify(
             let now = u64::try_from(arrival.now.as_second()).unwrap_or(0);
             let (issuers, published) = (&grounds.registry.issuers, grounds.published);
             let trust = Trust { issuers, published, certificate: arrival.certificate, endpoint };
-            jwt::verify(text, &trust, now).map(Identity::from)
+            jwt::prove(text, &trust, grounds.own, now).and_then(|proof| match proof {
+                Proof::Issued(token) => Ok(token.into()),
+                Proof::Own(token) => {
+                    let standing = Standing { registry: grounds.registry, keys: grounds.keys, now: arrival.now };
+                    Identity::exchanged(token, &standing, endpoint)
+                }
+            })
         }
     };
     identity.map_err(|error| Denial::new(error.code()).detail(error.reason()))

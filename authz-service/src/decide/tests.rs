@@ -21,15 +21,16 @@ use crate::registry::{
 };
 use crate::vault::system_random;
 
-const NOW: &str = "2026-11-22T12:00:00Z";
+pub(crate) const NOW: &str = "2026-11-22T12:00:00Z";
 
 /// No issuer publishes its keys here.
 static OFFLINE: LazyLock<KeyRing> = LazyLock::new(KeyRing::offline);
+static OWN: LazyLock<Own> = LazyLock::new(Own::default);
 
 /// What decisions are made from, and the credentials that prove somebody in it.
 pub(crate) struct World {
     pub(crate) registry: Registry,
-    keys: HashMap<String, KeyRecord>,
+    pub(crate) keys: HashMap<String, KeyRecord>,
     ledger: Ledger,
     /// Tenants and providers: whose own keys there are.
     pub(crate) own: BTreeSet<(&'static str, &'static str)>,
@@ -90,7 +91,7 @@ impl World {
     }
 
     /// A key that expires in a day.
-    fn mint(&mut self, tenant: &str, permits: Permits, limits: Vec<Limit>) {
+    pub(crate) fn mint(&mut self, tenant: &str, permits: Permits, limits: Vec<Limit>) {
         let (made, tenant) = (NewKey::generate(&mut system_random).unwrap(), TenantName::parse(tenant).unwrap());
         let (id, created_at) = (made.id.clone(), now());
         let expires_at = created_at + SignedDuration::from_hours(24);
@@ -112,6 +113,7 @@ impl World {
             published: &OFFLINE,
             keys: &self.keys,
             vault: self,
+            own: &OWN,
             ledger: &self.ledger,
             claim_header: gateway_core::wire::CLAIM_HEADER,
         }

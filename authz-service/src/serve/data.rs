@@ -4,6 +4,7 @@
 //! The grant's MAC, method, path and age are checked, and nothing else of the request is believed.
 
 mod models;
+mod token;
 
 use std::sync::Arc;
 
@@ -20,7 +21,8 @@ use super::Service;
 
 /// The data endpoints.
 pub(super) fn router(service: Arc<Service>) -> Router {
-    Router::new().merge(models::route()).layer(DefaultBodyLimit::max(wire::MAX_DATA_BODY_BYTES)).with_state(service)
+    let routes = models::route().merge(token::route());
+    routes.layer(DefaultBodyLimit::max(wire::MAX_DATA_BODY_BYTES)).with_state(service)
 }
 
 /// The grant of a request to a data endpoint, for this very request: whose it is.

@@ -6,6 +6,7 @@
 mod issuers;
 mod running;
 mod signing;
+mod signing_keys;
 mod sources;
 mod start;
 
@@ -19,6 +20,7 @@ use gateway_core::name::TenantName;
 use gateway_core::price::PricesError;
 use gateway_core::wire;
 
+pub use self::signing_keys::{NewSigningKeyError, Rotation};
 use self::start::{first_set, key_record, own_key, terms_of};
 use super::metrics::{Metrics, Phase, Readiness};
 use super::revocations::Revocations;
@@ -27,6 +29,7 @@ use crate::cli::ServeOptions;
 use crate::decide::{self, Allow, Arrival, Decision, Deny, Grounds};
 use crate::identity::api_key::KeyRecord;
 use crate::identity::discovery::KeyRing;
+use crate::identity::jwt::own::Own;
 use crate::ledger::{BadKey, GrantId, Ledger, Now, Reservation};
 use crate::registry::Registry;
 use crate::resource::{self, BadSources, Problem, Sources};
@@ -90,7 +93,9 @@ pub struct Service {
     reader: Arc<Reader>,
     reloading: tokio::sync::Mutex<()>,
     throttle: Throttle,
-    published: KeyRing,
+    pub(super) published: KeyRing,
+    own: ArcSwap<Own>,
+    making_key: tokio::sync::Mutex<()>,
 }
 
 impl Service {
@@ -119,6 +124,7 @@ impl Service {
         };
         let registry = Arc::new(ArcSwap::from_pointee(loaded.registry));
         let revocations = Arc::new(Revocations::new(restored.epoch));
+        let own = signing_keys::restored(&options.issuer, restored.signing_keys, &kek);
         let published = issuers::ring(&metrics, &registry, &revocations)?;
         let service = Self {
             registry,
@@ -136,6 +142,8 @@ impl Service {
             reloading: tokio::sync::Mutex::default(),
             throttle: Throttle::new(options.failed_logins_per_minute),
             published,
+            own: ArcSwap::from_pointee(own),
+            making_key: tokio::sync::Mutex::default(),
         };
         service.published.adopt(&service.registry());
         service.count_resources();
@@ -146,6 +154,11 @@ impl Service {
     /// What operators wrote, as it stands now.
     pub fn registry(&self) -> arc_swap::Guard<Arc<Registry>> {
         self.registry.load()
+    }
+
+    /// Now.
+    pub(super) fn time(&self) -> jiff::Timestamp {
+        jiff::Timestamp::now()
     }
 
     pub(super) const fn metrics(&self) -> &Arc<Metrics> {
@@ -175,12 +188,13 @@ impl Service {
 
     /// What is decided on what stands now.
     pub(super) fn on_grounds<T>(&self, decide: impl FnOnce(&Grounds<'_>) -> T) -> T {
-        let (registry, keys) = (self.registry(), self.keys.load());
+        let (registry, keys, own) = (self.registry(), self.keys.load(), self.own.load());
         decide(&Grounds {
             registry: &registry,
             keys: &keys,
             published: &self.published,
             vault: self,
+            own: &own,
             ledger: &self.ledger,
             claim_header: wire::CLAIM_HEADER,
         })
@@ -221,6 +235,7 @@ impl Service {
             principal: facts.principal.clone(),
             key_id: name(facts.key_id.as_deref()),
             credential: facts.method.to_owned(),
+            actors: facts.actors.clone(),
             policy_version: facts.policy_version.clone(),
             method: arrival.head.method.to_owned(),
             path: facts.path.clone(),

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::WriteError;
 use super::audit::{self, AuditRecord, Decision};
-use super::command::{Command, KeyRow, Refusal, Settle, VaultRow};
+use super::command::{Command, KeyRow, Refusal, Settle, SigningKeyRow, VaultRow};
 use super::integer::int;
 use super::restored::{cost, parse_holds};
 use crate::ledger::{GrantId, Hold, Reservation};
@@ -39,6 +39,12 @@ pub(super) fn apply(db: &Connection, command: &Command) -> Result<(), WriteError
         Command::KeyCreate(key) => create_key(db, key),
         Command::KeyRevoke { id, at_ms } => revoke_key(db, id, *at_ms),
         Command::VaultPut(row) => put(db, row),
+        Command::SigningKeyPut(row) => put_signing_key(db, row),
+        Command::SigningKeysWithdraw { at_ms } => {
+            let sql = "UPDATE signing_keys SET withdrawn_ms = ?1 WHERE withdrawn_ms IS NULL";
+            db.prepare_cached(sql)?.execute([int(*at_ms)])?;
+            Ok(())
+        }
         Command::KeepSources { version, bytes } => {
             let sql = "INSERT OR REPLACE INTO sources VALUES (1, ?1, ?2)";
             db.prepare_cached(sql)?.execute(params![version, bytes])?;
@@ -222,6 +228,13 @@ fn create_key(db: &Connection, key: &KeyRow) -> Result<(), WriteError> {
         key.revoked_ms.map(int)
     ])?;
     if created == 1 { Ok(()) } else { Err(WriteError::Conflict(format!("key `{}` exists", key.id))) }
+}
+
+fn put_signing_key(db: &Connection, row: &SigningKeyRow) -> Result<(), WriteError> {
+    let sql = "INSERT OR IGNORE INTO signing_keys VALUES (?1, ?2, ?3, ?4)";
+    let withdrawn = row.withdrawn_ms.map(int);
+    let put = db.prepare_cached(sql)?.execute(params![row.id, int(row.signs_from_ms), withdrawn, row.sealed])?;
+    if put == 1 { Ok(()) } else { Err(WriteError::Conflict(format!("signing key `{}` exists", row.id))) }
 }
 
 fn revoke_key(db: &Connection, id: &str, at_ms: u64) -> Result<(), WriteError> {

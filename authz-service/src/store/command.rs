@@ -80,6 +80,13 @@ pub enum Command {
     },
     /// A tenant's sealed provider key; a conflict unless its version is newer than what is there.
     VaultPut(VaultRow),
+    /// A key that the service signs its own tokens with; a conflict where its id exists.
+    SigningKeyPut(SigningKeyRow),
+    /// No signing key of before is good for anything any more.
+    SigningKeysWithdraw {
+        /// When, milliseconds since 1970.
+        at_ms: u64,
+    },
     /// The last good set of resources.
     KeepSources {
         /// Its version.
@@ -181,6 +188,19 @@ pub struct VaultRow {
     pub key_id: String,
     /// Grows with each new key.
     pub version: u64,
+    /// Ciphertext.
+    pub sealed: Vec<u8>,
+}
+
+/// A key that the service signs its own tokens with, sealed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SigningKeyRow {
+    /// Key id.
+    pub id: String,
+    /// Since when it signs, milliseconds since 1970.
+    pub signs_from_ms: u64,
+    /// Since when it is good for nothing.
+    pub withdrawn_ms: Option<u64>,
     /// Ciphertext.
     pub sealed: Vec<u8>,
 }

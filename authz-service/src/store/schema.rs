@@ -155,4 +155,14 @@ CREATE TABLE leases (
     closed_tokens INTEGER, closed_gpu_ms INTEGER, closed_micro_usd INTEGER, closed_requests INTEGER
 ) STRICT, WITHOUT ROWID;
 ",
+    "
+-- Who acted for a principal; and the keys that the service signs its own tokens with.
+ALTER TABLE audit ADD COLUMN actors TEXT NOT NULL DEFAULT '';
+CREATE TABLE signing_keys (
+    id TEXT PRIMARY KEY,
+    signs_from_ms INTEGER NOT NULL,
+    withdrawn_ms INTEGER,
+    sealed BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+",
 ];

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use authz_service::decide::{self, Allow, Decision, Deny, Grounds, OwnKeys};
 use authz_service::identity::api_key::{KeyRecord, NewKey};
 use authz_service::identity::discovery::KeyRing;
+use authz_service::identity::jwt::own::Own;
 use authz_service::ledger::{GrantId, Ledger, Now};
 use authz_service::registry::{CredentialHeader, Registry};
 use authz_service::resource;
@@ -105,6 +106,7 @@ impl Pure {
             published: &KeyRing::offline(),
             keys: &self.keys,
             vault: &NoOwnKeys,
+            own: &Own::default(),
             ledger: &self.ledger,
             claim_header: wire::CLAIM_HEADER,
         };

@@ -130,6 +130,15 @@ impl Running for House {
         self.vault.lock().unwrap().insert((row.tenant.clone(), row.provider.clone()), row);
     }
 
+    async fn rotate_signing_key(
+        &self,
+        rotation: Rotation,
+        with: Vec<Command>,
+    ) -> Result<(String, u64), NewSigningKeyError> {
+        self.store.write(Command::Batch(with)).await?;
+        Ok((format!("{rotation:?}"), 1_000))
+    }
+
     async fn reload(&self) -> Result<(), Vec<Problem>> {
         let loaded = resource::load(&self.policies)?;
         *self.registry.lock().unwrap() = Arc::new(loaded.registry);

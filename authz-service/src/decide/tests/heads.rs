@@ -132,6 +132,8 @@ fn caller(principal: &str, key_id: Option<&str>, limited: bool) -> Identity {
         limits: if limited { vec![daily(Scope::Key)] } else { Vec::new() },
         expires_at: now(),
         method: "api_key",
+        origin: None,
+        actors: Vec::new(),
     }
 }
 

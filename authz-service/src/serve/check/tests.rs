@@ -80,6 +80,7 @@ impl House {
             listed: Vec::new(),
             admin: socket("admin").parse().unwrap(),
             http: "127.0.0.1:0".parse().unwrap(),
+            issuer: "https://bulkhead.internal".into(),
             failed_logins_per_minute: NonZeroU32::MAX,
         })
         .unwrap();

@@ -73,6 +73,7 @@ fn start(directory: &TempDir) -> Arc<Service> {
         listed: Vec::new(),
         admin: format!("unix:{}", at("admin.sock").display()).parse().unwrap(),
         http: "127.0.0.1:0".parse().unwrap(),
+        issuer: "https://bulkhead.internal".into(),
         failed_logins_per_minute: NonZeroU32::MAX,
     };
     Service::start(&options).unwrap()

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use gateway_core::name::TenantName;
 
-use super::Service;
 use super::start::own_key;
+use super::{NewSigningKeyError, Rotation, Service};
 use crate::admin::operations::Running;
 use crate::identity::api_key::KeyRecord;
 use crate::ledger::Ledger;
 use crate::registry::Registry;
 use crate::resource::Problem;
-use crate::store::{Reader, Store, VaultRow};
+use crate::store::{Command, Reader, Store, VaultRow};
 use crate::vault::Kek;
 
 impl Running for Service {
@@ -52,7 +52,8 @@ impl Running for Service {
             keys
         });
         if record.revoked_at.is_some() {
-            self.revocations.revoke(record.tenant.as_str(), &record.id);
+            // Of the whole tenant: the key may have acted in a chain, whose grants do not name it.
+            self.revocations.revoke(record.tenant.as_str(), "");
         }
     }
 
@@ -70,6 +71,14 @@ impl Running for Service {
         });
         // A grant says whose key a request leaves with.
         self.revocations.revoke(name.0.as_str(), "");
+    }
+
+    async fn rotate_signing_key(
+        &self,
+        rotation: Rotation,
+        with: Vec<Command>,
+    ) -> Result<(String, u64), NewSigningKeyError> {
+        Self::rotate_signing_key(self, rotation, with).await
     }
 
     async fn reload(&self) -> Result<(), Vec<Problem>> {

@@ -1,0 +1,117 @@
+//! Those who stand behind a credential that the service made, each by name: whenever it is shown, what they may use is
+//! looked up, and what all of them may is what it permits.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use gateway_core::name::TenantName;
+use jiff::Timestamp;
+
+use super::api_key::{self, KeyRecord};
+use super::{CredentialError, Identity, KEY_PRINCIPAL, instant};
+use crate::identity::jwt::own::Exchanged;
+use crate::registry::{EndpointKind, KeyTerms, Permits, Registry};
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Party {
+    /// Its principal.
+    pub name: String,
+    /// Where its token came from; none: it is an API key.
+    pub origin: Option<Origin>,
+}
+
+/// What the holder of a token may use is looked up by this.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Exact URL of its issuer.
+    pub issuer: String,
+    /// Its scopes, those that the issuer's entry named.
+    pub scopes: Vec<String>,
+}
+
+/// What stands now.
+#[derive(Clone, Copy)]
+pub struct Standing<'a> {
+    /// What operators wrote.
+    pub registry: &'a Registry,
+    /// What the store keeps of API keys, by key id.
+    pub keys: &'a HashMap<String, KeyRecord>,
+    /// Now.
+    pub now: Timestamp,
+}
+
+impl Party {
+    /// The id of the API key that it is.
+    #[must_use]
+    pub fn key_id(&self) -> Option<&str> {
+        if self.origin.is_some() { None } else { self.name.strip_prefix(KEY_PRINCIPAL) }
+    }
+
+    /// What it may use of this tenant's at an endpoint, now.
+    ///
+    /// # Errors
+    /// [`CredentialError`]: its key is revoked or expired, or the tenant does not trust its issuer any more.
+    pub fn permits(
+        &self,
+        tenant: &TenantName,
+        standing: &Standing<'_>,
+        endpoint: EndpointKind,
+    ) -> Result<Permits, CredentialError> {
+        let Some(origin) = &self.origin else { return Ok(self.key(tenant, standing)?.permits.clone()) };
+        let trusting = standing.registry.issuers.get(&origin.issuer);
+        let issuer = trusting.into_iter().flatten().find(|issuer| issuer.tenant == *tenant);
+        let issuer = issuer.ok_or(CredentialError::invalid("party: its issuer is not trusted any more"))?;
+        Ok(issuer.permits_at(origin.scopes.iter().map(String::as_str), endpoint))
+    }
+
+    /// The terms of the API key that it is.
+    fn key<'a>(&self, tenant: &TenantName, standing: &Standing<'a>) -> Result<&'a Arc<KeyTerms>, CredentialError> {
+        let gone = CredentialError::invalid("party: its key is gone");
+        let id = self.key_id().ok_or(gone)?;
+        let (record, terms) = (standing.keys.get(id).ok_or(gone)?, standing.registry.keys.get(id));
+        api_key::in_force(record, terms.map(AsRef::as_ref), standing.now)?;
+        if record.tenant == *tenant { terms.ok_or(gone) } else { Err(gone) }
+    }
+}
+
+impl Exchanged {
+    /// What all who stand behind it may use at an endpoint, within its scope.
+    ///
+    /// # Errors
+    /// [`CredentialError`] as soon as one of them is not good any more.
+    pub fn permits(&self, standing: &Standing<'_>, endpoint: EndpointKind) -> Result<Permits, CredentialError> {
+        let parties = std::iter::once(&self.subject).chain(&self.actors);
+        let mut permits = parties.map(|party| party.permits(&self.tenant, standing, endpoint));
+        permits.try_fold(self.scope.clone(), |all, one| Ok(all.narrow(one?)))
+    }
+}
+
+impl Identity {
+    /// Whom an exchanged token proves, to this endpoint: its subject, through the last who acted, who is the one that
+    /// sends it.
+    ///
+    /// # Errors
+    /// [`CredentialError`] as soon as one in the chain is not good any more.
+    pub fn exchanged(
+        token: Exchanged,
+        standing: &Standing<'_>,
+        endpoint: EndpointKind,
+    ) -> Result<Self, CredentialError> {
+        let permits = token.permits(standing, endpoint)?;
+        let actor = token.actors.first().filter(|actor| actor.key_id().is_some());
+        let key = actor.map(|actor| actor.key(&token.tenant, standing)).transpose()?;
+        Ok(Self {
+            key_id: key.map(|key| key.id.clone()),
+            limits: key.map(|key| key.limits.clone()).unwrap_or_default(),
+            tenant: token.tenant,
+            principal: token.subject.name,
+            permits,
+            bound: token.certificate.is_some(),
+            expires_at: instant(token.expires_at),
+            method: "exchange",
+            origin: token.subject.origin,
+            actors: token.actors,
+        })
+    }
+}
