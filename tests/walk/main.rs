@@ -12,6 +12,7 @@ mod claims;
 mod configuration;
 mod crash;
 mod data_endpoint;
+mod exchange;
 mod first_steps;
 mod framing;
 mod gate;
