@@ -16,8 +16,8 @@ use std::future::Future;
 use gateway_core::name::TenantName;
 
 pub use messages::{
-    AuditPage, CreateKey, CreatedKey, KeyRow, KeyState, KeyText, LimitLeft, NewKeyBody, NewSigningKey, Reloaded,
-    TenantUsage, Usage,
+    AuditPage, CreateKey, CreatedKey, JobRow, JobState, KeyRow, KeyState, KeyText, LimitLeft, NewKeyBody,
+    NewSigningKey, Reloaded, TenantUsage, Usage,
 };
 
 pub use operations::{Administration, Running};
@@ -67,6 +67,12 @@ pub trait Operations: Send + Sync + 'static {
         by: Operator,
         at_once: bool,
     ) -> impl Future<Output = Result<NewSigningKey, AdminError>> + Send;
+
+    /// Jobs of one tenant, or of all, by tenant and start.
+    fn list_jobs(&self, tenant: Option<TenantName>) -> impl Future<Output = Result<Vec<JobRow>, AdminError>> + Send;
+
+    /// Ends a job for good; ending it again is no error.
+    fn revoke_job(&self, by: Operator, id: String) -> impl Future<Output = Result<JobRow, AdminError>> + Send;
 
     /// Reads the policies' directory again, as on SIGHUP; a bad set leaves the last good one in force.
     fn reload(&self, by: Operator) -> impl Future<Output = Result<Reloaded, AdminError>> + Send;

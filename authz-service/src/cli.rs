@@ -7,6 +7,7 @@ mod amounts;
 mod audit;
 mod check;
 mod command;
+mod job;
 mod key;
 mod listed_proxy;
 mod proxies_addr;
@@ -150,6 +151,7 @@ async fn ask(client: &Client, command: Command, out: &mut dyn Write) -> Result<(
         Command::Key(KeyCommand::Revoke { id }) => key::revoke(client, &id, out).await,
         Command::Key(KeyCommand::List { tenant, output }) => key::list(client, tenant.as_deref(), output, out).await,
         Command::Vault(VaultCommand::Put { tenant, provider }) => vault::put(client, &tenant, &provider, out).await,
+        Command::Job(command) => job::run(client, command, out).await,
         Command::SigningKey(SigningKeyCommand::Rotate { at_once }) => {
             let made = client.rotate_signing_key(&RotateBody { at_once }).await?;
             Ok(writeln!(out, "signing key {}, signs from {}", made.id, made.signs_from)?)

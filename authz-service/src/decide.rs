@@ -27,6 +27,7 @@ use gateway_core::wire;
 use crate::identity::Identity;
 use crate::identity::api_key::KeyRecord;
 use crate::identity::discovery::KeyRing;
+use crate::identity::job::JobRecord;
 use crate::identity::jwt::own::Own;
 use crate::ledger::{GrantId, Ledger, Reservation};
 use crate::registry::{CredentialHeader, EndpointKind, Registry, Tenant};
@@ -68,6 +69,8 @@ pub struct Grounds<'a> {
     pub vault: &'a dyn OwnKeys,
     /// The service as an issuer of tokens.
     pub own: &'a Own,
+    /// Long jobs, by their ids.
+    pub jobs: &'a HashMap<String, Arc<JobRecord>>,
     /// Budgets, rates, requests in flight.
     pub ledger: &'a Ledger,
     /// Name of the claim header, lower case.
@@ -216,7 +219,7 @@ fn admit(grounds: &Grounds<'_>, arrival: &Arrival<'_>, room: Room, facts: &mut F
         return Err(Code::EndpointNotAllowed.into());
     }
     match endpoint.kind {
-        EndpointKind::Models | EndpointKind::Token => {
+        EndpointKind::Models | EndpointKind::Token | EndpointKind::Job | EndpointKind::JobRenewal => {
             body::check_length(&checked, wire::MAX_DATA_BODY_BYTES as u64)?;
             Ok(answer::data(arrival, &identity, tenant, registry, checked.content_length, room))
         }

@@ -3,9 +3,10 @@
 //! Never keeps, logs or echoes a credential: an error carries a fixed text for the log and nothing of what was sent.
 
 pub mod api_key;
-mod certificate;
+pub(crate) mod certificate;
 pub mod discovery;
 pub mod exchange;
+pub mod job;
 pub mod jwt;
 mod party;
 mod strict;
@@ -37,12 +38,14 @@ pub struct Identity {
     pub limits: Vec<Limit>,
     /// It proves nothing from here on, at the latest.
     pub expires_at: jiff::Timestamp,
-    /// `jwt`, `api_key` or `exchange`.
+    /// `jwt`, `api_key`, `exchange` or `job`.
     pub method: &'static str,
     /// Where the principal's token came from; none: it is an API key.
     pub origin: Option<Origin>,
     /// Who acts for the principal, the latest first; empty: it acts itself.
     pub actors: Vec<Party>,
+    /// The job whose credential it is, and which of its two.
+    pub job: Option<(String, job::Shown)>,
 }
 
 /// A credential that proves nobody: the same to every stranger, with a reason for the log.
@@ -95,6 +98,7 @@ impl From<jwt::JwtIdentity> for Identity {
             method: "jwt",
             origin: Some(Origin { issuer: token.issuer.url.clone(), scopes: token.scopes }),
             actors: Vec::new(),
+            job: None,
         }
     }
 }
@@ -112,6 +116,7 @@ impl From<api_key::KeyIdentity> for Identity {
             method: "api_key",
             origin: None,
             actors: Vec::new(),
+            job: None,
         }
     }
 }

@@ -93,6 +93,17 @@ pub struct Plan {
     pub grant_ttl: Duration,
     /// How closely decisions are written down.
     pub audit: Audit,
+    /// Long jobs; none: there are none.
+    pub jobs: Option<Jobs>,
+}
+
+/// Jobs that outlive the credential that started them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Jobs {
+    /// None runs longer.
+    pub longest: Duration,
+    /// Their credentials live this long.
+    pub renew_every: Duration,
 }
 
 /// How closely decisions are written down.
@@ -249,11 +260,15 @@ pub enum EndpointKind {
     Models,
     /// Token exchange (RFC 8693).
     Token,
+    /// Start of a long job.
+    Job,
+    /// The next credential of a long job.
+    JobRenewal,
 }
 
 impl EndpointKind {
     /// Every kind.
-    pub const ALL: [Self; 3] = [Self::Chat, Self::Models, Self::Token];
+    pub const ALL: [Self; 5] = [Self::Chat, Self::Models, Self::Token, Self::Job, Self::JobRenewal];
 
     /// As resources and operators name it.
     #[must_use]
@@ -262,6 +277,8 @@ impl EndpointKind {
             Self::Chat => "chat",
             Self::Models => "models",
             Self::Token => "token",
+            Self::Job => "job",
+            Self::JobRenewal => "jobRenewal",
         }
     }
 
@@ -275,7 +292,7 @@ impl EndpointKind {
     #[must_use]
     pub const fn method(self) -> &'static str {
         match self {
-            Self::Chat | Self::Token => "POST",
+            Self::Chat | Self::Token | Self::Job | Self::JobRenewal => "POST",
             Self::Models => "GET",
         }
     }
@@ -287,6 +304,8 @@ impl EndpointKind {
             Self::Chat => None,
             Self::Models => Some("/v1/models"),
             Self::Token => Some("/bulkhead/v1/token"),
+            Self::Job => Some("/bulkhead/v1/jobs"),
+            Self::JobRenewal => Some("/bulkhead/v1/jobs/renew"),
         }
     }
 }

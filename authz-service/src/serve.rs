@@ -31,7 +31,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch as flag;
 
-pub use service::{NewSigningKeyError, Rotation, Service, StartError};
+pub use service::{Clock, NewSigningKeyError, Rotation, Service, StartError, wall_clock};
 pub use tls::TlsError;
 
 use crate::admin::listener::{self, AdminListener, BindError};
@@ -81,9 +81,17 @@ pub enum ServeError {
 /// # Errors
 /// [`ServeError`] when it cannot start or a listener fails.
 pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
+    run_by(options, wall_clock()).await
+}
+
+/// [`run`] by another clock: what no command line says.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_by(options: ServeOptions, clock: Clock) -> Result<(), ServeError> {
     // Before they are read: what changes meanwhile is a change.
     let (look, _) = watch::looked(vec![options.policies.clone()]).await;
-    let service = Service::start(&options)?;
+    let service = Service::start(&options, clock)?;
     let (stop, stopping) = flag::channel(false);
     let router = router::proxies(&service, &options.listed)?;
     let proxies = LocalListener::bind(&options.proxies).await?;
@@ -111,7 +119,7 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
     signals.abort();
     clock.abort();
     watch.abort();
-    service.record_refused_sources(service::now()).await;
+    service.record_refused_sources(service.now()).await;
     tracing::info!("stopped");
     Ok(())
 }

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::messages::RotateBody;
-use super::{AuditPage, CreatedKey, KeyRow, NewKeyBody, NewSigningKey, Reloaded, Usage};
+use super::{AuditPage, CreatedKey, JobRow, KeyRow, NewKeyBody, NewSigningKey, Reloaded, Usage};
 use crate::vault::Secret;
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -120,6 +120,24 @@ impl Client {
     /// [`CallError`].
     pub async fn usage(&self) -> Result<Usage, CallError> {
         read(&self.call(Method::GET, "/v1/usage", JSON, Bytes::new()).await?)
+    }
+
+    /// Jobs of one tenant or of all.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn list_jobs(&self, tenant: Option<&str>) -> Result<Vec<JobRow>, CallError> {
+        let path = tenant.map_or_else(|| "/v1/jobs".into(), |tenant| format!("/v1/jobs?tenant={}", segment(tenant)));
+        read(&self.call(Method::GET, &path, JSON, Bytes::new()).await?)
+    }
+
+    /// Ends a job.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn revoke_job(&self, id: &str) -> Result<JobRow, CallError> {
+        let path = format!("/v1/jobs/{}/revoke", segment(id));
+        read(&self.call(Method::POST, &path, JSON, Bytes::new()).await?)
     }
 
     /// Makes another key for the service's own tokens.

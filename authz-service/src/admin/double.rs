@@ -10,8 +10,8 @@ use serde_json::value::to_raw_value;
 use super::client::Client;
 use super::listener::{self, AdminListener};
 use super::{
-    AdminError, AuditPage, CreateKey, CreatedKey, KeyRow, KeyState, KeyText, NewSigningKey, Operations, Operator,
-    Reloaded, TenantUsage, Usage,
+    AdminError, AuditPage, CreateKey, CreatedKey, JobRow, KeyRow, KeyState, KeyText, NewSigningKey, Operations,
+    Operator, Reloaded, TenantUsage, Usage,
 };
 use crate::vault::Secret;
 
@@ -87,6 +87,15 @@ impl Operations for Remembered {
 
     async fn usage(&self) -> Result<Usage, AdminError> {
         Ok(Usage { tenants: vec![TenantUsage { tenant: "acme".into(), micro_usd: 1_234, ..TenantUsage::default() }] })
+    }
+
+    async fn list_jobs(&self, tenant: Option<TenantName>) -> Result<Vec<JobRow>, AdminError> {
+        tenant.as_ref().map(known).transpose()?;
+        Ok(Vec::new())
+    }
+
+    async fn revoke_job(&self, _by: Operator, id: String) -> Result<JobRow, AdminError> {
+        Err(AdminError::unknown("job", &id, []))
     }
 
     async fn rotate_signing_key(&self, _by: Operator, at_once: bool) -> Result<NewSigningKey, AdminError> {

@@ -3,6 +3,7 @@
 //! A change is audited and durable before it is answered, changes happen one at a time, and one that was begun is
 //! carried to its end when the operator hangs up. What only tightens takes effect before it is durable.
 
+mod job;
 mod key;
 mod provider_key;
 mod report;
@@ -18,9 +19,10 @@ use jiff::Timestamp;
 use tokio::sync::Mutex;
 
 use super::{
-    AdminError, AuditPage, CreateKey, CreatedKey, KeyRow, NewSigningKey, Operations, Operator, Reloaded, Usage,
+    AdminError, AuditPage, CreateKey, CreatedKey, JobRow, KeyRow, NewSigningKey, Operations, Operator, Reloaded, Usage,
 };
 use crate::identity::api_key::KeyRecord;
+use crate::identity::job::JobRecord;
 use crate::ledger::Ledger;
 use crate::registry::{Registry, Tenant};
 use crate::resource::Problem;
@@ -50,6 +52,16 @@ pub trait Running: Send + Sync + 'static {
     fn provider_key_version(&self, tenant: &TenantName, provider: &str) -> u64;
     /// Uses this provider key from now on.
     fn keep_provider_key(&self, row: VaultRow);
+    /// Every long job that is known.
+    fn jobs(&self) -> Vec<JobRecord>;
+    /// Ends a job, `with` in the same commit; `None`: there is none.
+    fn end_job(
+        &self,
+        id: &str,
+        with: Vec<Command>,
+    ) -> impl Future<Output = Result<Option<JobRecord>, WriteError>> + Send;
+    /// What time it is.
+    fn time(&self) -> Timestamp;
     /// Makes another key for the service's own tokens, `with` in the same commit: its id, and since when it signs
     /// (milliseconds since 1970).
     fn rotate_signing_key(
@@ -114,6 +126,15 @@ impl<R: Running> Operations for Administration<R> {
         report::usage(&*self.0.running).await
     }
 
+    async fn list_jobs(&self, tenant: Option<TenantName>) -> Result<Vec<JobRow>, AdminError> {
+        self.0.list_jobs(tenant.as_ref())
+    }
+
+    async fn revoke_job(&self, by: Operator, id: String) -> Result<JobRow, AdminError> {
+        let inner = Arc::clone(&self.0);
+        to_its_end(async move { inner.revoke_job(by, id).await }).await
+    }
+
     async fn rotate_signing_key(&self, by: Operator, at_once: bool) -> Result<NewSigningKey, AdminError> {
         let inner = Arc::clone(&self.0);
         to_its_end(async move { inner.rotate_signing_key(by, at_once).await }).await
@@ -150,7 +171,7 @@ impl<R: Running> Inner<R> {
     /// The audit record of an operator's action on a tenant or a key of it.
     fn about(&self, by: Operator, code: &str, tenant: &str, key_id: &str, detail: String) -> Command {
         Command::AdminAudit(Box::new(AuditRecord {
-            at_ms: milliseconds(Timestamp::now()),
+            at_ms: milliseconds(self.running.time()),
             tenant: tenant.to_owned(),
             principal: format!("uid:{}", by.uid),
             key_id: key_id.to_owned(),

@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::{
-    AdminError, AuditPage, CreatedKey, KeyRow, NewKeyBody, NewSigningKey, Operations, Operator, Reloaded, Usage,
-    messages,
+    AdminError, AuditPage, CreatedKey, JobRow, KeyRow, NewKeyBody, NewSigningKey, Operations, Operator, Reloaded,
+    Usage, messages,
 };
 use crate::vault::Secret;
 
@@ -36,6 +36,8 @@ pub fn router<O: Operations>(operations: Arc<O>) -> Router {
         .route("/v1/vault/{tenant}/{provider}", put(put_provider_key::<O>))
         .route("/v1/audit", get(audit::<O>))
         .route("/v1/usage", get(usage::<O>))
+        .route("/v1/jobs", get(list_jobs::<O>))
+        .route("/v1/jobs/{id}/revoke", post(revoke_job::<O>))
         .route("/v1/signing-key/rotate", post(rotate_signing_key::<O>))
         .route("/v1/reload", post(reload::<O>))
         .fallback(async || problem(404, "not_found", "no such endpoint"))
@@ -116,6 +118,23 @@ async fn audit<O: Operations>(
 
 async fn usage<O: Operations>(State(operations): State<Arc<O>>) -> Result<Json<Usage>, AdminError> {
     operations.usage().await.map(Json)
+}
+
+async fn list_jobs<O: Operations>(
+    State(operations): State<Arc<O>>,
+    query: Result<Query<KeysQuery>, QueryRejection>,
+) -> Result<Json<Vec<JobRow>>, AdminError> {
+    let Query(query) = query.map_err(|rejection| AdminError::Invalid(rejection.body_text()))?;
+    let tenant = query.tenant.as_deref().map(messages::tenant).transpose()?;
+    operations.list_jobs(tenant).await.map(Json)
+}
+
+async fn revoke_job<O: Operations>(
+    State(operations): State<Arc<O>>,
+    ConnectInfo(by): ConnectInfo<Operator>,
+    Path(id): Path<String>,
+) -> Result<Json<JobRow>, AdminError> {
+    operations.revoke_job(by, id).await.map(Json)
 }
 
 async fn rotate_signing_key<O: Operations>(

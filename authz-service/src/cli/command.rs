@@ -51,6 +51,9 @@ pub(super) enum Command {
     /// Keep the tenants' own provider keys
     #[command(subcommand)]
     Vault(VaultCommand),
+    /// List and end long jobs
+    #[command(subcommand)]
+    Job(JobCommand),
     /// Rotate the key of the service's own tokens
     #[command(subcommand)]
     SigningKey(SigningKeyCommand),
@@ -209,6 +212,27 @@ Example:
         /// Name of the Provider resource
         #[arg(long)]
         provider: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum JobCommand {
+    /// List jobs
+    #[command(after_help = "\
+States: active; lapsed (not renewed in time); ended (its time is over); revoked. Only active jobs open anything. A job that
+is over is listed for another day.")]
+    List {
+        /// Of this tenant only
+        #[arg(long)]
+        tenant: Option<String>,
+        /// How to print them
+        #[arg(long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
+    /// End a job, for good and at once
+    Revoke {
+        /// Id of the job, as `job list` shows it
+        id: String,
     },
 }
 

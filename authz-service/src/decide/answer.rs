@@ -10,6 +10,7 @@ use gateway_core::wire;
 use super::catalog::Offered;
 use super::{Allow, Arrival, Caller, Facts, Room, limits};
 use crate::identity::Identity;
+use crate::identity::job::Shown;
 use crate::ledger::LimitState;
 use crate::registry::{Audit, Permits, Registry, Scope, Tenant};
 
@@ -104,6 +105,9 @@ pub(super) fn data(
         expires_at: u64::try_from(identity.expires_at.as_second()).unwrap_or(0),
         issuer,
         scopes,
+        bound: identity.bound,
+        job: identity.job.as_ref().map(|(id, _)| id.clone()).unwrap_or_default(),
+        job_former: identity.job.as_ref().is_some_and(|(_, shown)| *shown == Shown::Former),
     };
     let edits = gate::BodyEdits { body_bytes, edits: Vec::new() };
     let models = visible_models(tenant, &identity.permits).map(ToOwned::to_owned).collect();

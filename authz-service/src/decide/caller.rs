@@ -8,6 +8,7 @@ use gateway_core::headers::{Checked, Credential};
 
 use super::{Arrival, Grounds};
 use crate::identity::api_key::{self, ApiKeyText};
+use crate::identity::job;
 use crate::identity::jwt::{self, Proof, Trust};
 use crate::identity::{CredentialError, Identity, Standing};
 use crate::registry::{EndpointKind, Registry, Tenant};
@@ -21,6 +22,9 @@ pub(super) fn identify(
 ) -> Result<Identity, Denial> {
     let identity = match checked.credential {
         Credential::None => return Err(Code::MissingCredential.into()),
+        Credential::ApiKey(text) | Credential::Bearer(text) if text.starts_with(job::PREFIX) => {
+            by_job(grounds, text, arrival, endpoint)
+        }
         Credential::ApiKey(text) => by_key(grounds, text, arrival.now),
         Credential::Bearer(text) if text.starts_with(api_key::PREFIX) => by_key(grounds, text, arrival.now),
         Credential::Bearer(text) => {
@@ -29,10 +33,7 @@ pub(super) fn identify(
             let trust = Trust { issuers, published, certificate: arrival.certificate, endpoint };
             jwt::prove(text, &trust, grounds.own, now).and_then(|proof| match proof {
                 Proof::Issued(token) => Ok(token.into()),
-                Proof::Own(token) => {
-                    let standing = Standing { registry: grounds.registry, keys: grounds.keys, now: arrival.now };
-                    Identity::exchanged(token, &standing, endpoint)
-                }
+                Proof::Own(token) => Identity::exchanged(token, &standing(grounds, arrival.now), endpoint),
             })
         }
     };
@@ -43,6 +44,22 @@ fn by_key(grounds: &Grounds<'_>, text: &str, now: jiff::Timestamp) -> Result<Ide
     let parsed = ApiKeyText::parse(text)?;
     let (record, terms) = (grounds.keys.get(&parsed.id), grounds.registry.keys.get(&parsed.id));
     api_key::check(&parsed, record, terms.map(AsRef::as_ref), now).map(Identity::from)
+}
+
+fn by_job(
+    grounds: &Grounds<'_>,
+    text: &str,
+    arrival: &Arrival<'_>,
+    endpoint: EndpointKind,
+) -> Result<Identity, CredentialError> {
+    let parsed = job::parse(text)?;
+    let record = grounds.jobs.get(&parsed.id).map(AsRef::as_ref);
+    let (job, shown, expires_at) = job::check(&parsed, record, arrival.certificate, arrival.now)?;
+    Identity::of_job(job, shown, expires_at, &standing(grounds, arrival.now), endpoint)
+}
+
+fn standing<'a>(grounds: &Grounds<'a>, now: jiff::Timestamp) -> Standing<'a> {
+    Standing { registry: grounds.registry, keys: grounds.keys, now }
 }
 
 /// The tenant of the credential, where it is active and every claim names it.

@@ -31,6 +31,7 @@ static OWN: LazyLock<Own> = LazyLock::new(Own::default);
 pub(crate) struct World {
     pub(crate) registry: Registry,
     pub(crate) keys: HashMap<String, KeyRecord>,
+    pub(crate) jobs: HashMap<String, Arc<JobRecord>>,
     ledger: Ledger,
     /// Tenants and providers: whose own keys there are.
     pub(crate) own: BTreeSet<(&'static str, &'static str)>,
@@ -81,8 +82,14 @@ impl World {
         .map(|(path, kind)| Endpoint { template: PathTemplate::parse(path).unwrap(), kind })
         .into();
         let own = BTreeSet::from([("acme", "open")]);
-        let mut world =
-            Self { registry, keys: HashMap::new(), ledger: Ledger::default(), own, credentials: Vec::new() };
+        let mut world = Self {
+            registry,
+            keys: HashMap::new(),
+            jobs: HashMap::new(),
+            ledger: Ledger::default(),
+            own,
+            credentials: Vec::new(),
+        };
         let narrow = Permits { models: Some(BTreeSet::from([name("gpt")])), ..Permits::default() };
         for (tenant, permits) in [("acme", Permits::default()), ("acme", narrow), ("globex", Permits::default())] {
             world.mint(tenant, permits, Vec::new());
@@ -114,6 +121,7 @@ impl World {
             keys: &self.keys,
             vault: self,
             own: &OWN,
+            jobs: &self.jobs,
             ledger: &self.ledger,
             claim_header: gateway_core::wire::CLAIM_HEADER,
         }
@@ -212,6 +220,7 @@ fn tenant(tenant: &str, models: &[&str], regions: &[&str], reserve: Reserve) -> 
         priority: 0,
         grant_ttl: Duration::from_secs(10),
         audit: Audit::Standard,
+        jobs: None,
     };
     Tenant {
         name: TenantName::parse(tenant).unwrap(),

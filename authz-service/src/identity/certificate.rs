@@ -8,7 +8,7 @@ use rustls::pki_types::pem::PemObject as _;
 use sha2::{Digest as _, Sha256};
 
 /// The SHA-256 of its DER form, as tokens spell it (`x5t#S256`, RFC 8705 §3.1). `None`: there is no certificate.
-pub(super) fn thumbprint(certificate: &str) -> Option<String> {
+pub(crate) fn thumbprint(certificate: &str) -> Option<String> {
     let pem = decoded(certificate)?;
     let der = CertificateDer::from_pem_slice(&pem).ok()?;
     Some(URL_SAFE_NO_PAD.encode(Sha256::digest(&der)))

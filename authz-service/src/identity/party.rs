@@ -2,7 +2,6 @@
 //! looked up, and what all of them may is what it permits.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use gateway_core::name::TenantName;
 use jiff::Timestamp;
@@ -10,7 +9,7 @@ use jiff::Timestamp;
 use super::api_key::{self, KeyRecord};
 use super::{CredentialError, Identity, KEY_PRINCIPAL, instant};
 use crate::identity::jwt::own::Exchanged;
-use crate::registry::{EndpointKind, KeyTerms, Permits, Registry};
+use crate::registry::{EndpointKind, KeyTerms, Limit, Permits, Registry};
 
 /// One of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,20 +57,45 @@ impl Party {
         standing: &Standing<'_>,
         endpoint: EndpointKind,
     ) -> Result<Permits, CredentialError> {
-        let Some(origin) = &self.origin else { return Ok(self.key(tenant, standing)?.permits.clone()) };
+        let Some(origin) = &self.origin else {
+            let key = self.key(tenant, standing)?;
+            api_key::in_force(key.0, Some(key.1), standing.now)?;
+            return Ok(key.1.permits.clone());
+        };
         let trusting = standing.registry.issuers.get(&origin.issuer);
         let issuer = trusting.into_iter().flatten().find(|issuer| issuer.tenant == *tenant);
         let issuer = issuer.ok_or(CredentialError::invalid("party: its issuer is not trusted any more"))?;
         Ok(issuer.permits_at(origin.scopes.iter().map(String::as_str), endpoint))
     }
 
-    /// The terms of the API key that it is.
-    fn key<'a>(&self, tenant: &TenantName, standing: &Standing<'a>) -> Result<&'a Arc<KeyTerms>, CredentialError> {
+    /// What it may use of this tenant's at an endpoint and its own limits, now, though the key that it is may have expired:
+    /// what it started goes on.
+    ///
+    /// # Errors
+    /// [`CredentialError`]: its key is revoked or gone, or the tenant does not trust its issuer any more.
+    pub fn unexpiring(
+        &self,
+        tenant: &TenantName,
+        standing: &Standing<'_>,
+        endpoint: EndpointKind,
+    ) -> Result<(Permits, Vec<Limit>), CredentialError> {
+        if self.origin.is_some() {
+            return Ok((self.permits(tenant, standing, endpoint)?, Vec::new()));
+        }
+        let (_, terms) = self.key(tenant, standing)?;
+        Ok((terms.permits.clone(), terms.limits.clone()))
+    }
+
+    /// The API key that it is, not revoked.
+    fn key<'a>(
+        &self,
+        tenant: &TenantName,
+        standing: &Standing<'a>,
+    ) -> Result<(&'a KeyRecord, &'a KeyTerms), CredentialError> {
         let gone = CredentialError::invalid("party: its key is gone");
         let id = self.key_id().ok_or(gone)?;
-        let (record, terms) = (standing.keys.get(id).ok_or(gone)?, standing.registry.keys.get(id));
-        api_key::in_force(record, terms.map(AsRef::as_ref), standing.now)?;
-        if record.tenant == *tenant { terms.ok_or(gone) } else { Err(gone) }
+        let record = standing.keys.get(id).filter(|record| record.tenant == *tenant).ok_or(gone)?;
+        Ok((record, api_key::unrevoked(record, standing.registry.keys.get(id).map(AsRef::as_ref))?))
     }
 }
 
@@ -102,8 +126,8 @@ impl Identity {
         let actor = token.actors.first().filter(|actor| actor.key_id().is_some());
         let key = actor.map(|actor| actor.key(&token.tenant, standing)).transpose()?;
         Ok(Self {
-            key_id: key.map(|key| key.id.clone()),
-            limits: key.map(|key| key.limits.clone()).unwrap_or_default(),
+            key_id: key.map(|(_, terms)| terms.id.clone()),
+            limits: key.map(|(_, terms)| terms.limits.clone()).unwrap_or_default(),
             tenant: token.tenant,
             principal: token.subject.name,
             permits,
@@ -112,6 +136,7 @@ impl Identity {
             method: "exchange",
             origin: token.subject.origin,
             actors: token.actors,
+            job: None,
         })
     }
 }

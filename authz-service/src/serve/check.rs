@@ -99,7 +99,7 @@ async fn answer(service: &Arc<Service>, http: &HttpRequest, from: &From<'_>, bod
     {
         return throttled(wait, request_id);
     }
-    let now = jiff::Timestamp::now();
+    let now = service.time();
     let Ok(grant_id) = grant_id(now) else {
         return refused(&Denial::new(Code::Internal), &[], request_id, None);
     };

@@ -8,7 +8,7 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use axum::{Router, routing};
 
-use super::{Service, service};
+use super::Service;
 
 /// How long a reader may keep the set: less than a new key is published ahead.
 const KEPT: &str = "public, max-age=60";
@@ -18,6 +18,6 @@ pub(super) fn router(service: Arc<Service>) -> Router {
 }
 
 async fn jwks(State(service): State<Arc<Service>>) -> impl IntoResponse {
-    let set = service.own().keys().jwks(service::now().unix_ms / 1000).to_string();
+    let set = service.own().keys().jwks(service.now().unix_ms / 1000).to_string();
     ([(header::CONTENT_TYPE, "application/jwk-set+json"), (header::CACHE_CONTROL, KEPT)], set)
 }

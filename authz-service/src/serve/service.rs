@@ -4,6 +4,7 @@
 //! after the state file has the change.
 
 mod issuers;
+mod jobs;
 mod running;
 mod signing;
 mod signing_keys;
@@ -20,6 +21,8 @@ use gateway_core::name::TenantName;
 use gateway_core::price::PricesError;
 use gateway_core::wire;
 
+use self::jobs::JobBook;
+pub(super) use self::jobs::StartedJob;
 pub use self::signing_keys::{NewSigningKeyError, Rotation};
 use self::start::{first_set, key_record, own_key, terms_of};
 use super::metrics::{Metrics, Phase, Readiness};
@@ -77,6 +80,15 @@ pub(super) struct OwnKey {
 /// Sealed provider keys by tenant and provider.
 pub(super) type OwnKeys = HashMap<(TenantName, String), OwnKey>;
 
+/// Says what time it is. Only tests have another one than [`wall_clock`].
+pub type Clock = Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>;
+
+/// The system's clock.
+#[must_use]
+pub fn wall_clock() -> Clock {
+    Arc::new(jiff::Timestamp::now)
+}
+
 /// Everything that listeners share.
 pub struct Service {
     registry: Arc<ArcSwap<Registry>>,
@@ -96,6 +108,9 @@ pub struct Service {
     pub(super) published: KeyRing,
     own: ArcSwap<Own>,
     making_key: tokio::sync::Mutex<()>,
+    jobs: ArcSwap<JobBook>,
+    changing_jobs: tokio::sync::Mutex<()>,
+    clock: Clock,
 }
 
 impl Service {
@@ -103,7 +118,7 @@ impl Service {
     ///
     /// # Errors
     /// [`StartError`].
-    pub fn start(options: &ServeOptions) -> Result<Arc<Self>, StartError> {
+    pub fn start(options: &ServeOptions, clock: Clock) -> Result<Arc<Self>, StartError> {
         let kek = Kek::from_file(&options.kek_file)?;
         let metrics = Arc::new(Metrics::new());
         let observed = Arc::clone(&metrics);
@@ -116,8 +131,9 @@ impl Service {
         let terms =
             |reservation: Reservation| terms_of(&loaded.registry, &reservation).map(|terms| (reservation, terms));
         let outstanding = restored.outstanding.into_iter().map(terms).collect::<Result<Vec<_>, _>>()?;
-        ledger.restore(now(), &restored.windows, outstanding)?;
-        ledger.restore_leases(now(), restored.leases);
+        let now = ledger_time(clock());
+        ledger.restore(now, &restored.windows, outstanding)?;
+        ledger.restore_leases(now, restored.leases);
         let first = Command::KeepSources {
             version: loaded.registry.version.clone(),
             bytes: loaded.sources.to_bytes().map_err(StartError::Sources)?,
@@ -144,6 +160,9 @@ impl Service {
             published,
             own: ArcSwap::from_pointee(own),
             making_key: tokio::sync::Mutex::default(),
+            jobs: ArcSwap::from_pointee(restored.jobs.into_iter().filter_map(jobs::restored).collect()),
+            changing_jobs: tokio::sync::Mutex::default(),
+            clock,
         };
         service.published.adopt(&service.registry());
         service.count_resources();
@@ -158,7 +177,12 @@ impl Service {
 
     /// Now.
     pub(super) fn time(&self) -> jiff::Timestamp {
-        jiff::Timestamp::now()
+        (self.clock)()
+    }
+
+    /// Now, for the ledger.
+    pub(super) fn now(&self) -> Now {
+        ledger_time(self.time())
     }
 
     pub(super) const fn metrics(&self) -> &Arc<Metrics> {
@@ -188,13 +212,14 @@ impl Service {
 
     /// What is decided on what stands now.
     pub(super) fn on_grounds<T>(&self, decide: impl FnOnce(&Grounds<'_>) -> T) -> T {
-        let (registry, keys, own) = (self.registry(), self.keys.load(), self.own.load());
+        let (registry, keys, own, jobs) = (self.registry(), self.keys.load(), self.own.load(), self.jobs.load());
         decide(&Grounds {
             registry: &registry,
             keys: &keys,
             published: &self.published,
             vault: self,
             own: &own,
+            jobs: &jobs,
             ledger: &self.ledger,
             claim_header: wire::CLAIM_HEADER,
         })
@@ -263,7 +288,7 @@ impl Service {
 
     /// A request whose answer never left: nothing stays reserved.
     pub(super) fn undo(&self, id: GrantId) {
-        if self.ledger.undo(now(), id) {
+        if self.ledger.undo(self.now(), id) {
             self.submit(Command::Undo { grant_id: id, answered: false });
         }
     }
@@ -337,7 +362,7 @@ impl Service {
 
     /// Once a second: reservations whose stream is over become spend.
     pub(super) async fn keep_house(&self) {
-        let now = now();
+        let now = self.now();
         self.record_refused_sources(now).await;
         let spent = self.ledger.expire(now);
         self.metrics.reservations(self.ledger.outstanding());
@@ -350,6 +375,7 @@ impl Service {
         self.expire_leases(now).await;
         if (now.unix_ms / 1000).is_multiple_of(60) {
             self.submit(Command::Prune { now_ms: now.unix_ms });
+            self.forget_jobs(self.time());
         }
     }
 
@@ -366,9 +392,9 @@ impl Service {
     }
 }
 
-/// The wall clock, for the ledger.
-pub(super) fn now() -> Now {
-    Now { unix_ms: u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0) }
+/// An instant, for the ledger.
+fn ledger_time(now: jiff::Timestamp) -> Now {
+    Now { unix_ms: u64::try_from(now.as_millisecond()).unwrap_or(0) }
 }
 
 /// An id for a grant: the time in its first 48 bits (milliseconds, as RFC 9562's version 7 orders ids), 80 random bits

@@ -1,5 +1,6 @@
 //! One command as SQL. Runs inside the writer's transaction and nowhere else.
 
+pub(super) mod jobs;
 mod leases;
 
 use std::time::Duration;
@@ -39,6 +40,7 @@ pub(super) fn apply(db: &Connection, command: &Command) -> Result<(), WriteError
         Command::KeyCreate(key) => create_key(db, key),
         Command::KeyRevoke { id, at_ms } => revoke_key(db, id, *at_ms),
         Command::VaultPut(row) => put(db, row),
+        Command::JobPut(job) => jobs::put(db, job),
         Command::SigningKeyPut(row) => put_signing_key(db, row),
         Command::SigningKeysWithdraw { at_ms } => {
             let sql = "UPDATE signing_keys SET withdrawn_ms = ?1 WHERE withdrawn_ms IS NULL";
@@ -257,6 +259,7 @@ fn put(db: &Connection, row: &VaultRow) -> Result<(), WriteError> {
 }
 
 fn prune(db: &Connection, now_ms: u64) -> Result<(), WriteError> {
+    jobs::prune(db, now_ms)?;
     let before = int(now_ms.saturating_sub(WINDOW_KEPT_MS));
     db.prepare_cached("DELETE FROM windows WHERE end_ms < ?1")?.execute([before])?;
     let sql = "DELETE FROM reservations WHERE state <> 'open' AND (?1 - created_ms) / 2 > longest_stream_ms";

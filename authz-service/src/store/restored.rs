@@ -5,7 +5,8 @@ use std::time::Duration;
 use gateway_core::gate::Cost;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
-use super::command::{KeyRow, SigningKeyRow, VaultRow};
+use super::apply::jobs;
+use super::command::{JobRow, KeyRow, SigningKeyRow, VaultRow};
 use super::integer::{optional, uint};
 use super::leases;
 use super::open::StoreError;
@@ -24,6 +25,8 @@ pub struct Restored {
     pub keys: Vec<KeyRow>,
     /// The tenants' sealed provider keys.
     pub vault: Vec<VaultRow>,
+    /// Long jobs.
+    pub jobs: Vec<JobRow>,
     /// The keys that the service signs its own tokens with, sealed.
     pub signing_keys: Vec<SigningKeyRow>,
     /// The last good set of resources.
@@ -79,6 +82,7 @@ pub(super) fn read(connection: &Connection) -> Result<Restored, StoreError> {
             let (tenant, provider, key_id) = (row.get(0)?, row.get(1)?, row.get(2)?);
             Ok(VaultRow { tenant, provider, key_id, version: uint(row, 3)?, sealed: row.get(4)? })
         })?,
+        jobs: jobs::read_all(connection)?,
         signing_keys: rows(connection, "SELECT id, signs_from_ms, withdrawn_ms, sealed FROM signing_keys", |row| {
             let (id, sealed) = (row.get(0)?, row.get(3)?);
             Ok(SigningKeyRow { id, signs_from_ms: uint(row, 1)?, withdrawn_ms: optional(row, 2)?, sealed })

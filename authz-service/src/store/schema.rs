@@ -165,4 +165,23 @@ CREATE TABLE signing_keys (
     sealed BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 ",
+    "
+-- Long jobs, with the hashes of their last two credentials. Empty text: none.
+CREATE TABLE jobs (
+    id TEXT PRIMARY KEY,
+    tenant TEXT NOT NULL,
+    name TEXT NOT NULL,
+    principal TEXT NOT NULL,
+    issuer TEXT NOT NULL,
+    scopes TEXT NOT NULL,
+    certificate TEXT NOT NULL,
+    started_ms INTEGER NOT NULL,
+    ends_ms INTEGER NOT NULL,
+    revoked_ms INTEGER,
+    hash BLOB NOT NULL CHECK (length(hash) = 32),
+    expires_ms INTEGER NOT NULL,
+    former_hash BLOB CHECK (length(former_hash) = 32),
+    former_expires_ms INTEGER
+) STRICT, WITHOUT ROWID;
+",
 ];

@@ -107,6 +107,7 @@ impl Pure {
             keys: &self.keys,
             vault: &NoOwnKeys,
             own: &Own::default(),
+            jobs: &HashMap::new(),
             ledger: &self.ledger,
             claim_header: wire::CLAIM_HEADER,
         };

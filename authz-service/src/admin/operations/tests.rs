@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::*;
 use crate::admin::{KeyState, NewKeyBody};
 use crate::identity::api_key::{self, ApiKeyText};
+use crate::identity::job::JobRecord;
 use crate::resource;
 use crate::store::{Fault, StoreOptions};
 use crate::vault::{Sealed, open};
@@ -128,6 +129,18 @@ impl Running for House {
 
     fn keep_provider_key(&self, row: VaultRow) {
         self.vault.lock().unwrap().insert((row.tenant.clone(), row.provider.clone()), row);
+    }
+
+    fn jobs(&self) -> Vec<JobRecord> {
+        Vec::new()
+    }
+
+    async fn end_job(&self, _id: &str, _with: Vec<Command>) -> Result<Option<JobRecord>, WriteError> {
+        Ok(None)
+    }
+
+    fn time(&self) -> Timestamp {
+        Timestamp::now()
     }
 
     async fn rotate_signing_key(

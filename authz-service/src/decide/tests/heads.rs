@@ -134,6 +134,7 @@ fn caller(principal: &str, key_id: Option<&str>, limited: bool) -> Identity {
         method: "api_key",
         origin: None,
         actors: Vec::new(),
+        job: None,
     }
 }
 

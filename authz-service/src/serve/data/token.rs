@@ -15,10 +15,10 @@ use gateway_core::name::TenantName;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Granted, Service};
+use super::{Granted, Service, caller_party, record_of};
 use crate::identity::exchange::{self, Actor, Asked, Ground, Refusal};
 use crate::identity::jwt::own::{Exchanged, MintError, Minted};
-use crate::identity::{Origin, Party, Standing, jwt};
+use crate::identity::{Standing, jwt};
 use crate::registry::EndpointKind;
 use crate::store::{AuditRecord, Command, Decision};
 use crate::vault::{draw, system_random};
@@ -81,17 +81,12 @@ async fn exchanged(service: &Service, grant: &Grant, asked: Asked, now: Timestam
         MintError::Scope(_) | MintError::TooLarge => Stop::Refused(Refusal::too_large()),
         MintError::NoKey | MintError::TooManyActors | MintError::Random(_) => failed(&error),
     })?;
+    let (seconds, scope) = (exchange::expires_in(&exchanged, now), &minted.scope);
+    let detail = format!("token {}, {seconds} s, scope `{scope}`", exchanged.id);
     let record = AuditRecord {
         principal: exchanged.subject.name.clone(),
         actors: exchanged.actors.iter().map(|actor| actor.name.clone()).collect(),
-        code: "token.exchange".to_owned(),
-        detail: format!(
-            "token {}, {} s, scope `{}`",
-            exchanged.id,
-            exchange::expires_in(&exchanged, now),
-            minted.scope
-        ),
-        ..record(grant, now)
+        ..record_of(grant, "token.exchange", detail, now)
     };
     service.write(Command::AdminAudit(Box::new(record))).await.map_err(|error| failed(&error))?;
     Ok(answer(&asked, &exchanged, minted, now))
@@ -101,10 +96,7 @@ async fn exchanged(service: &Service, grant: &Grant, asked: Asked, now: Timestam
 fn of_caller<T>(grant: &Grant, then: impl FnOnce(&Actor<'_>) -> Result<T, Refusal>) -> Result<T, Stop> {
     let nobody = || Stop::Failed("the grant does not say whose it is".to_owned());
     let tenant = TenantName::parse(&grant.tenant).map_err(|_| nobody())?;
-    let caller = grant.caller.as_ref().ok_or_else(nobody)?;
-    let origin = Origin { issuer: caller.issuer.clone(), scopes: caller.scopes.clone() };
-    let origin = Some(origin).filter(|origin| !origin.issuer.is_empty());
-    let party = Party { name: grant.principal.clone(), origin };
+    let (party, caller) = caller_party(grant).ok_or_else(nobody)?;
     let actor = Actor {
         tenant: &tenant,
         party: &party,
@@ -132,10 +124,8 @@ fn answer(asked: &Asked, exchanged: &Exchanged, minted: Minted, now: Timestamp) 
 async fn refused(service: &Service, grant: &Grant, refusal: &Refusal, now: Timestamp) -> Response {
     let record = AuditRecord {
         decision: Decision::Deny,
-        code: refusal.code.to_owned(),
         status: StatusCode::BAD_REQUEST.as_u16(),
-        detail: refusal.reason.to_owned(),
-        ..record(grant, now)
+        ..record_of(grant, refusal.code, refusal.reason.to_owned(), now)
     };
     if let Err(error) = service.write(Command::Decision(Box::new(record), None)).await {
         return failed(&error.to_string());
@@ -151,23 +141,6 @@ fn failed(why: &str) -> Response {
 /// An answer that nobody may keep (RFC 6749 §5.1).
 fn unkept(status: StatusCode, body: Value) -> Response {
     (status, [(header::CACHE_CONTROL, "no-store"), (header::PRAGMA, "no-cache")], Json(body)).into_response()
-}
-
-/// What the audit log says of who called.
-fn record(grant: &Grant, now: Timestamp) -> AuditRecord {
-    AuditRecord {
-        at_ms: u64::try_from(now.as_millisecond()).unwrap_or(0),
-        request_id: grant.request_id.clone(),
-        tenant: grant.tenant.clone(),
-        principal: grant.principal.clone(),
-        key_id: grant.key_id.clone(),
-        credential: grant.credential.clone(),
-        actors: grant.actors.clone(),
-        policy_version: grant.policy_version.clone(),
-        method: grant.method.clone(),
-        path: grant.path.clone(),
-        ..AuditRecord::default()
-    }
 }
 
 fn unix(now: Timestamp) -> u64 {

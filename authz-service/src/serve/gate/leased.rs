@@ -18,7 +18,7 @@ impl Service {
         if handle.is_none() {
             tracing::warn!(proxy = holder.proxy, "an ask without our grant");
         }
-        self.on_grounds(|grounds| decide::lend(grounds, handle.as_ref(), ask, holder, jiff::Timestamp::now()))
+        self.on_grounds(|grounds| decide::lend(grounds, handle.as_ref(), ask, holder, self.time()))
     }
 
     /// Once a second: what nobody closed or settled becomes spend.

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::cli::ServeOptions;
 use crate::identity::api_key::{KeyHash, KeyRecord};
+use crate::serve::wall_clock;
 use crate::store::{AuditLine, Decision};
 
 const SET: &str = "\
@@ -76,7 +77,7 @@ fn start(directory: &TempDir) -> Arc<Service> {
         issuer: "https://bulkhead.internal".into(),
         failed_logins_per_minute: NonZeroU32::MAX,
     };
-    Service::start(&options).unwrap()
+    Service::start(&options, wall_clock()).unwrap()
 }
 
 impl House {
@@ -126,7 +127,8 @@ impl House {
     fn left(&self) -> Vec<u64> {
         let registry = self.service.registry();
         let tenant = &registry.tenants[&TenantName::parse("acme").unwrap()];
-        let states = self.service.ledger.usage(now(), &tenant.name, &tenant.time_zone, &tenant.plan.limits);
+        let states =
+            self.service.ledger.usage(self.service.now(), &tenant.name, &tenant.time_zone, &tenant.plan.limits);
         states.iter().map(|state| state.left).collect()
     }
 
@@ -150,11 +152,12 @@ fn grant() -> Grant {
         id: vec![3; 16].into(),
         tenant: "acme".into(),
         principal: "ana".into(),
+        credential: "jwt".into(),
         method: "POST".into(),
         path: "/v1/chat/completions?a=b".into(),
         lifetime_ms: 65_000,
         hold_ms: 10_000,
-        issued_at_ms: now().unix_ms,
+        issued_at_ms: u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap(),
         scope_set: "tenant=acme".into(),
         ..Grant::default()
     }

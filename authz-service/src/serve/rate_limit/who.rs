@@ -50,7 +50,7 @@ impl<'a> Who<'a> {
             let keys = service.keys.load();
             let terms = registry.keys.get(key).filter(|terms| terms.tenant == named.tenant);
             let stored = keys.get(key).filter(|record| record.tenant == named.tenant && record.revoked_at.is_none());
-            let alive = terms.is_some_and(|terms| jiff::Timestamp::now() < terms.expires_at);
+            let alive = terms.is_some_and(|terms| service.time() < terms.expires_at);
             if stored.is_none() || !alive {
                 return Err(
                     Denial::new(Code::InvalidCredential).detail(format!("key `{}` is not valid", key.escape_debug()))

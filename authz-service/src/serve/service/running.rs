@@ -10,10 +10,11 @@ use super::start::own_key;
 use super::{NewSigningKeyError, Rotation, Service};
 use crate::admin::operations::Running;
 use crate::identity::api_key::KeyRecord;
+use crate::identity::job::JobRecord;
 use crate::ledger::Ledger;
 use crate::registry::Registry;
 use crate::resource::Problem;
-use crate::store::{Command, Reader, Store, VaultRow};
+use crate::store::{Command, Reader, Store, VaultRow, WriteError};
 use crate::vault::Kek;
 
 impl Running for Service {
@@ -71,6 +72,18 @@ impl Running for Service {
         });
         // A grant says whose key a request leaves with.
         self.revocations.revoke(name.0.as_str(), "");
+    }
+
+    fn jobs(&self) -> Vec<JobRecord> {
+        self.all_jobs()
+    }
+
+    async fn end_job(&self, id: &str, with: Vec<Command>) -> Result<Option<JobRecord>, WriteError> {
+        Self::end_job(self, id, with).await
+    }
+
+    fn time(&self) -> jiff::Timestamp {
+        Self::time(self)
     }
 
     async fn rotate_signing_key(

@@ -7,7 +7,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::{Service, now};
+use super::Service;
 use crate::identity::jwt::own::{Own, SigningKey, SigningKeyError, SigningKeys};
 use crate::store::{Command, SigningKeyRow, WriteError};
 use crate::vault::{Kek, RandomError, SealError, Sealed, TokenKey, draw, system_random};
@@ -68,7 +68,7 @@ impl Service {
     /// The same, with a key that signs now: the first one is made here.
     pub(in crate::serve) async fn own_signing(&self) -> Result<Arc<Own>, NewSigningKeyError> {
         let _one = self.making_key.lock().await;
-        let at = now().unix_ms;
+        let at = self.now().unix_ms;
         if self.own.load().keys().signing(at / 1000).is_none() {
             self.keep_new_key(at, false, Vec::new()).await?;
             tracing::info!("the first signing key is made");
@@ -87,7 +87,7 @@ impl Service {
         with: Vec<Command>,
     ) -> Result<(String, u64), NewSigningKeyError> {
         let _one = self.making_key.lock().await;
-        let at = now().unix_ms;
+        let at = self.now().unix_ms;
         let first = self.own.load().keys().signing(at / 1000).is_none();
         let ahead = if first || rotation == Rotation::AtOnce { Duration::ZERO } else { AHEAD };
         let from = at.saturating_add(u64::try_from(ahead.as_millis()).unwrap_or(u64::MAX));
