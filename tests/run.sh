@@ -11,7 +11,6 @@
 #   walk         the integration binary on Envoy 1.40.0
 #   walk-oldest  the same cases and the same module on Envoy 1.36.4
 #   walk-inline  the same cases in profile `inline`, on Envoy 1.40.0; walk-inline-oldest: on 1.36.4
-#                (not part of everything yet: a test of marks is red there)
 #   quickstart   examples/quickstart/run.sh
 #   bench        tests/bench/run.sh as a smoke of a second each; its figures with --full
 #   fuzz         tests/fuzz/run.sh, every parser (not part of everything: it builds with coverage instrumentation)
@@ -22,14 +21,14 @@ cd "$(dirname "$0")/.."
 # shellcheck source=tests/install.sh
 source tests/install.sh
 
-SUITES=(lint unit wasm walk walk-inline walk-oldest quickstart bench)
+SUITES=(lint unit wasm walk walk-inline walk-oldest walk-inline-oldest quickstart bench)
 CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$(bulkhead_cache)/target}"
 export CARGO_TARGET_DIR CARGO_TERM_PROGRESS_WHEN=never
 export BULKHEAD_WASM="$CARGO_TARGET_DIR/bulkhead.wasm"
 ulimit -n "$(ulimit -Hn)" 2>/dev/null || true
 
 install_quietly() { install_everything >/dev/null; }
-usage() { sed -n '2,18s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,17s/^# \{0,1\}//p' "$0"; }
 
 # step WHAT COMMAND...: runs it and says how long it took.
 step() {

@@ -10,6 +10,7 @@ mod command;
 mod job;
 mod key;
 mod listed_proxy;
+mod login;
 mod proxies_addr;
 mod unix_addr;
 mod usage;
@@ -31,6 +32,7 @@ pub use unix_addr::{UnixAddr, UnixAddrError};
 
 use crate::admin::client::{CallError, Client};
 use crate::admin::messages::RotateBody;
+use crate::login::LoginError;
 use command::{AuditCommand, Command, KeyCommand, SigningKeyCommand, VaultCommand};
 
 /// Where the admin socket is when neither `--admin` nor this variable says so otherwise.
@@ -85,6 +87,8 @@ pub(crate) enum CliError {
     Json(#[from] serde_json::Error),
     #[error("{0}")]
     Refused(String),
+    #[error(transparent)]
+    Login(#[from] LoginError),
     #[error("environment variable `{ADMIN_VARIABLE}`: {0}")]
     Variable(UnixAddrError),
     #[error("{}", chain(&**.0))]
@@ -131,12 +135,19 @@ fn execute(cli: Cli, variable: Option<OsString>, out: &mut dyn Write) -> Result<
         Command::Serve(options) => serve(options.into_options(admin_socket(cli.admin, variable)?)),
         Command::Check { directory } => check::check(&directory, out),
         Command::Version => Ok(writeln!(out, "bulkhead {}", env!("CARGO_PKG_VERSION"))?),
+        Command::Login(asked) => alone(login::login(asked, out)),
+        Command::Token { file } => alone(login::token(file, out)),
+        Command::Logout { file } => alone(login::logout(file, out)),
         asking => {
             let client = Client::new(admin_socket(cli.admin, variable)?.into_path());
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(ask(&client, asking, out))
+            alone(ask(&client, asking, out))
         }
     }
+}
+
+/// Runs one command on this thread.
+fn alone(command: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
 }
 
 fn serve(options: ServeOptions) -> Result<(), CliError> {
@@ -165,7 +176,12 @@ async fn ask(client: &Client, command: Command, out: &mut dyn Write) -> Result<(
             let what = if reloaded.changed { "loaded" } else { "unchanged" };
             Ok(writeln!(out, "{what}, version {}", reloaded.version)?)
         }
-        Command::Serve(_) | Command::Check { .. } | Command::Version => Ok(()),
+        Command::Serve(_)
+        | Command::Check { .. }
+        | Command::Login(_)
+        | Command::Token { .. }
+        | Command::Logout { .. }
+        | Command::Version => Ok(()),
     }
 }
 

@@ -5,6 +5,7 @@
 //! first that fails is the answer. In profile `inline` it ends before the body, and the module goes on from the terms of
 //! the grant. What cannot be decided is denied.
 
+mod access;
 mod answer;
 mod body;
 mod caller;
@@ -15,6 +16,7 @@ pub(crate) mod limits;
 pub(crate) mod tests;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use gateway_core::claims;
@@ -33,6 +35,7 @@ use crate::ledger::{GrantId, Ledger, Reservation};
 use crate::registry::{CredentialHeader, EndpointKind, Registry, Tenant};
 use crate::vault::Secret;
 
+use self::access::Access;
 use self::catalog::Offered;
 
 pub use gateway_core::limits::Field;
@@ -49,6 +52,8 @@ pub struct Arrival<'a> {
     pub request_id: &'a str,
     /// The proxy that asks.
     pub proxy: &'a str,
+    /// The client's address as the proxy trusts it.
+    pub source: Option<IpAddr>,
     /// The client's certificate as Envoy gives it (PEM, URL-encoded); empty without one.
     pub certificate: &'a str,
     /// When.
@@ -146,6 +151,8 @@ pub struct Facts {
     pub path: String,
     /// Version of the resources.
     pub policy_version: String,
+    /// The policy that decided: of an allowance the permit, empty where there is none but the tenant's own terms.
+    pub policy: String,
 }
 
 /// What there is of a request.
@@ -218,15 +225,17 @@ fn admit(grounds: &Grounds<'_>, arrival: &Arrival<'_>, room: Room, facts: &mut F
     if identity.permits.endpoints.as_ref().is_some_and(|permitted| !permitted.contains(&endpoint.kind)) {
         return Err(Code::EndpointNotAllowed.into());
     }
+    let access = Access::new(registry, &identity, tenant, arrival);
+    facts.policy = access.at(endpoint.kind)?;
     match endpoint.kind {
         EndpointKind::Models | EndpointKind::Token | EndpointKind::Job | EndpointKind::JobRenewal => {
             body::check_length(&checked, wire::MAX_DATA_BODY_BYTES as u64)?;
-            Ok(answer::data(arrival, &identity, tenant, registry, checked.content_length, room))
+            Ok(answer::data(arrival, &identity, tenant, &access, checked.content_length, room))
         }
         EndpointKind::Chat => {
             let caller = Caller { identity: &identity, tenant };
             let (permits, path_model, vault) = (&identity.permits, claims.model, grounds.vault);
-            let offered = Offered { registry, tenant, permits, path_model, vault };
+            let offered = Offered { registry, tenant, permits, path_model, vault, access: &access };
             body::check_length(&checked, tenant.plan.body_bytes)?;
             match room {
                 Room::Whole => body::chat(grounds, arrival, &checked, &caller, &offered, facts),

@@ -14,6 +14,7 @@ mod strict;
 use gateway_core::denial::Code;
 use gateway_core::name::TenantName;
 
+use crate::authorization::Login;
 use crate::registry::{Limit, Permits};
 
 pub use party::{Origin, Party, Standing};
@@ -38,6 +39,8 @@ pub struct Identity {
     pub limits: Vec<Limit>,
     /// It proves nothing from here on, at the latest.
     pub expires_at: jiff::Timestamp,
+    /// How its holder logged in; of a key, nothing is known.
+    pub login: Login,
     /// `jwt`, `api_key`, `exchange` or `job`.
     pub method: &'static str,
     /// Where the principal's token came from; none: it is an API key.
@@ -95,6 +98,7 @@ impl From<jwt::JwtIdentity> for Identity {
             bound: token.bound,
             limits: Vec::new(),
             expires_at: instant(token.expires_at),
+            login: token.login,
             method: "jwt",
             origin: Some(Origin { issuer: token.issuer.url.clone(), scopes: token.scopes }),
             actors: Vec::new(),
@@ -113,6 +117,7 @@ impl From<api_key::KeyIdentity> for Identity {
             bound: false,
             limits: key.limits,
             expires_at: key.expires_at,
+            login: Login::default(),
             method: "api_key",
             origin: None,
             actors: Vec::new(),

@@ -1,10 +1,12 @@
 //! Bulkhead's service: Envoy's ext_authz, the Gate, tenants, ledger, vault and audit. The `bulkhead` binary is its shell.
 
 pub mod admin;
+pub mod authorization;
 pub mod cli;
 pub mod decide;
 pub mod identity;
 pub mod ledger;
+mod login;
 pub mod registry;
 pub mod resource;
 pub mod serve;

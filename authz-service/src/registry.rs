@@ -14,6 +14,7 @@ use gateway_core::name::{ModelName, TenantName};
 use gateway_core::price::ModelCost;
 use serde::Deserialize;
 
+use crate::authorization::Rules;
 use crate::identity::discovery::Network;
 use crate::identity::jwt::KeySet;
 
@@ -36,6 +37,8 @@ pub struct Registry {
     pub extra_fields: BTreeSet<String>,
     /// Issuer URL → who trusts it.
     pub issuers: HashMap<String, Vec<Arc<Issuer>>>,
+    /// The rules of the tenants that have any.
+    pub rules: HashMap<TenantName, Arc<Rules>>,
 }
 
 /// A tenant and its plan.
@@ -317,6 +320,8 @@ pub struct Permits {
     pub models: Option<BTreeSet<ModelName>>,
     /// Endpoints.
     pub endpoints: Option<BTreeSet<EndpointKind>>,
+    /// The roles that say so, where any was named: rules may be about them.
+    pub roles: BTreeSet<Arc<str>>,
 }
 
 /// What an `ApiKey` resource says; the hash is in the store.
@@ -395,20 +400,26 @@ impl Issuer {
 }
 
 impl Permits {
-    /// What both permit.
+    /// What both permit, with the roles of either.
     #[must_use]
     pub fn narrow(self, other: Self) -> Self {
-        Self { models: both(self.models, other.models), endpoints: both(self.endpoints, other.endpoints) }
+        let roles = self.roles.into_iter().chain(other.roles).collect();
+        Self { models: both(self.models, other.models), endpoints: both(self.endpoints, other.endpoints), roles }
     }
 
-    /// What any of these permits at one endpoint; of none, nothing.
+    /// What any of these permits at one endpoint; of none, nothing. Rules about any of their roles meet it, also about one
+    /// that permits nothing here.
     #[must_use]
     pub fn any_at<'a>(permits: impl Iterator<Item = &'a Self>, endpoint: EndpointKind) -> Self {
-        let at = |one: &&Self| one.endpoints.as_ref().is_none_or(|endpoints| endpoints.contains(&endpoint));
-        let nothing = Self { models: Some(BTreeSet::new()), endpoints: Some(BTreeSet::new()) };
-        permits.filter(at).fold(nothing, |all, one| Self {
-            models: all.models.zip(one.models.clone()).map(|(all, one)| all.into_iter().chain(one).collect()),
-            endpoints: Some(BTreeSet::from([endpoint])),
+        let at = |one: &Self| one.endpoints.as_ref().is_none_or(|endpoints| endpoints.contains(&endpoint));
+        let nothing = Self { models: Some(BTreeSet::new()), endpoints: Some(BTreeSet::new()), roles: BTreeSet::new() };
+        permits.fold(nothing, |mut all, one| {
+            all.roles.extend(one.roles.iter().cloned());
+            if at(one) {
+                all.models = all.models.zip(one.models.clone()).map(|(all, one)| all.into_iter().chain(one).collect());
+                all.endpoints = Some(BTreeSet::from([endpoint]));
+            }
+            all
         })
     }
 }

@@ -17,6 +17,7 @@ mod role;
 mod set;
 mod sources;
 mod tenant;
+mod tenant_policy;
 #[cfg(test)]
 mod tests;
 mod tree;

@@ -120,9 +120,16 @@ pub fn admit_chat<'a>(catalog: &'a impl Catalog, body: &[u8]) -> Result<Admitted
     check_size(caps.body_bytes, body.len() as u64)?;
     let request = chat::parse(body, catalog.extra_fields())?;
     let offer = one_model(catalog, request.model.as_ref())?;
-    let known = |denial| Refused { model: Some(offer.model.clone()), ..Refused::from(denial) };
+    let known = |denial| Refused {
+        denial,
+        model: Some(offer.model.clone()),
+        provider: offer.target.map(|target| target.provider.into()).unwrap_or_default(),
+        region: offer.target.map(|target| target.region.into()).unwrap_or_default(),
+    };
+    if !offer.allowed {
+        return Err(known(Denial::new(Code::ModelNotAllowed).param("model")));
+    }
     let target = offer.target.ok_or_else(|| known(Code::NoEligibleTarget.into()))?;
-    let known = |denial| Refused { provider: target.provider.into(), region: target.region.into(), ..known(denial) };
     request.check_fields(target.extra_fields).map_err(known)?;
     let terms = AdmitTerms {
         cost: offer.cost,
@@ -168,6 +175,5 @@ fn one_model<'a>(catalog: &'a impl Catalog, body: Option<&ModelName>) -> Result<
             _ => return Err(Denial::new(Code::ModelConflict).param("model")),
         },
     };
-    let offer = offer.ok_or_else(not_found)?;
-    if offer.allowed { Ok(offer) } else { Err(Denial::new(Code::ModelNotAllowed).param("model")) }
+    offer.ok_or_else(not_found)
 }

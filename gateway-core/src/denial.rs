@@ -31,6 +31,8 @@ pub enum Code {
     ModelNotFound,
     ModelNotAllowed,
     EndpointNotAllowed,
+    StepUpRequired,
+    PolicyDenied,
     NotFound,
     NoEligibleTarget,
     // body
@@ -130,6 +132,13 @@ impl Code {
             Self::EndpointNotAllowed => {
                 row("endpoint_not_allowed", 403, PERMISSION, "This credential may not use this endpoint.")
             }
+            Self::StepUpRequired => row(
+                "insufficient_user_authentication",
+                401,
+                AUTHENTICATION,
+                "This needs a stronger or more recent login; see WWW-Authenticate.",
+            ),
+            Self::PolicyDenied => row("policy_denied", 403, PERMISSION, "A policy does not allow this request."),
             Self::NotFound => row("not_found", 404, INVALID, "No such endpoint."),
             Self::NoEligibleTarget => {
                 row("no_eligible_target", 403, PERMISSION, "No provider in an allowed region serves this model.")
@@ -189,6 +198,8 @@ impl Code {
         Self::ModelNotFound,
         Self::ModelNotAllowed,
         Self::EndpointNotAllowed,
+        Self::StepUpRequired,
+        Self::PolicyDenied,
         Self::NotFound,
         Self::NoEligibleTarget,
         Self::MissingBody,

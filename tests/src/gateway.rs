@@ -13,7 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 pub use ask::{CHAT, chat_body};
-pub use builder::{Builder, envoy_binary, envoy_minor, start_envoy, wasm};
+pub use builder::{Builder, bulkhead_binary, envoy_binary, envoy_minor, start_envoy, wasm};
 pub use service::Service;
 
 use crate::client;

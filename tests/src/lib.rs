@@ -9,6 +9,7 @@
 //! ```
 
 pub mod books;
+pub mod browser;
 pub mod cases;
 pub mod certificates;
 pub mod client;

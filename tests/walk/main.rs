@@ -3,6 +3,7 @@
 
 mod answers;
 mod arrows;
+mod authorization;
 mod bad_input;
 mod bodies;
 mod budget;
@@ -31,6 +32,7 @@ mod inline_stage;
 mod jwt;
 mod last_hop;
 mod limits;
+mod login;
 mod memory;
 mod oidc;
 mod operating;

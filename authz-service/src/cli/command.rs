@@ -16,8 +16,8 @@ use super::{ListedProxy, ProxiesAddr, ServeOptions, TlsFiles, UnixAddr};
     after_help = "\
 Exit codes: 0 done, 1 refused or failed, 2 wrong usage.
 
-`serve` opens the admin socket, 0600, in a directory that others may not write to; all commands but `check` and
-`version` ask the service there. It answers only the user that it runs as, and root.
+`serve` opens the admin socket, 0600, in a directory that others may not write to; all commands but `check`, `login`,
+`token`, `logout` and `version` ask the service there. It answers only the user that it runs as, and root.
 
 Examples:
   bulkhead check ./policies
@@ -76,6 +76,28 @@ requests that were refused before their tenant was known.")]
 good set stays in force."
     )]
     Reload,
+    /// Log in at the tenant's own OpenID provider; `bulkhead token` has the token then
+    #[command(after_help = "\
+Without --device or --client-credentials the provider's page opens in a browser, which comes back to a port of this
+host: the client must be registered as a native application with the redirect URI http://127.0.0.1/callback (any port, RFC
+8252). The tokens are kept in a file that only its owner can read.
+
+Examples:
+  bulkhead login --issuer https://id.acme.example --client-id bulkhead-cli --scope 'openid offline_access chat'
+  bulkhead login --device --issuer https://id.acme.example --client-id bulkhead-cli
+  bulkhead login --client-credentials --issuer https://id.acme.example --client-id nightly --client-secret-file secret
+  curl -H \"authorization: Bearer $(bulkhead token)\" https://ai.example/v1/models")]
+    Login(LoginArgs),
+    /// Print the access token of the login, renewed where it is about to end
+    Token {
+        #[command(flatten)]
+        file: LoginFile,
+    },
+    /// End the login: its tokens are revoked, where the provider offers that, and forgotten
+    Logout {
+        #[command(flatten)]
+        file: LoginFile,
+    },
     /// Print the version
     Version,
 }
@@ -140,6 +162,43 @@ pub(super) struct ServeArgs {
     /// their number. A restart forgets.
     #[arg(long, value_name = "N", default_value = "60")]
     failed_logins_per_minute: NonZeroU32,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LoginFile {
+    /// Where the login is kept [env: BULKHEAD_LOGIN] [default: $XDG_CONFIG_HOME/bulkhead/login.json]
+    #[arg(long = "file", value_name = "FILE")]
+    pub(super) path: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LoginArgs {
+    /// The provider, exactly as its metadata names itself
+    #[arg(long, value_name = "URL")]
+    pub(super) issuer: String,
+    /// The client that the provider knows
+    #[arg(long, value_name = "ID")]
+    pub(super) client_id: String,
+    /// File of a confidential client's secret, readable by this user alone (0600)
+    #[arg(long, value_name = "FILE")]
+    pub(super) client_secret_file: Option<PathBuf>,
+    /// What to ask for, blanks between
+    #[arg(long)]
+    pub(super) scope: Option<String>,
+    /// Whom the token is for (RFC 8707), where the provider wants to know
+    #[arg(long, value_name = "URI")]
+    pub(super) resource: Option<String>,
+    /// Show a code to type in on another device (RFC 8628): where there is no browser
+    #[arg(long, conflicts_with = "client_credentials")]
+    pub(super) device: bool,
+    /// Log in as the client itself (RFC 6749 §4.4): for pipelines
+    #[arg(long, requires = "client_secret_file")]
+    pub(super) client_credentials: bool,
+    /// Print the page's address and do not open a browser
+    #[arg(long, conflicts_with_all = ["device", "client_credentials"])]
+    pub(super) no_browser: bool,
+    #[command(flatten)]
+    pub(super) file: LoginFile,
 }
 
 #[derive(Debug, Subcommand)]

@@ -146,7 +146,7 @@ async fn audit_as_json_is_one_record_a_line_as_it_was_written() {
     let running = start();
     let (outcome, text) = asked(&running.path, "audit tail --output json --limit 3").await;
     outcome.unwrap();
-    assert_eq!(text, "{\"a\":2,\"z\":1}\n");
+    assert_eq!(text, "{\"z\":1,\"a\":2}\n");
     assert_eq!(running.operations.said(), ["audit None 3"]);
 }
 

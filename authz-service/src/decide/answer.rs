@@ -7,6 +7,7 @@ use gateway_core::gate::{self, Dialect, Grant};
 use gateway_core::limits::answer_headers;
 use gateway_core::wire;
 
+use super::access::Access;
 use super::catalog::Offered;
 use super::{Allow, Arrival, Caller, Facts, Room, limits};
 use crate::identity::Identity;
@@ -50,7 +51,7 @@ pub(super) fn head(arrival: &Arrival<'_>, caller: &Caller<'_>, offered: &Offered
         dialect: Dialect::OpenaiChat.into(),
         lifetime_ms: HEAD_LIFETIME_MS,
         epoch,
-        hold_ms: hold_ms(arrival, caller),
+        hold_ms: hold_ms(arrival, caller, offered.access),
         terms: Some(offered.terms()),
         scope_set: scope_set(caller.tenant, caller.identity),
         ..grant(arrival, caller.identity, caller.tenant, offered.registry)
@@ -59,14 +60,15 @@ pub(super) fn head(arrival: &Arrival<'_>, caller: &Caller<'_>, offered: &Offered
 }
 
 /// How long a worker may use the grant for requests alike: never longer than the credential is good for, and not at all
-/// where it is good on one connection only, which workers do not tell from another.
-fn hold_ms(arrival: &Arrival<'_>, caller: &Caller<'_>) -> u32 {
+/// where it is good on one connection only, which workers do not tell from another, or where a rule read what requests
+/// alike do not share.
+fn hold_ms(arrival: &Arrival<'_>, caller: &Caller<'_>, access: &Access<'_>) -> u32 {
     let plan = &caller.tenant.plan;
     if plan.audit == Audit::Strict || caller.identity.bound {
         return 0;
     }
     let good_for = caller.identity.expires_at.duration_since(arrival.now);
-    let held = plan.grant_ttl.min(Duration::try_from(good_for).unwrap_or_default());
+    let held = plan.grant_ttl.min(Duration::try_from(good_for).unwrap_or_default()).min(access.good_for());
     u32::try_from(held.as_millis()).unwrap_or(u32::MAX)
 }
 
@@ -91,7 +93,7 @@ pub(super) fn data(
     arrival: &Arrival<'_>,
     identity: &Identity,
     tenant: &Tenant,
-    registry: &Registry,
+    access: &Access<'_>,
     announced: Option<u64>,
     room: Room,
 ) -> Allow {
@@ -110,8 +112,8 @@ pub(super) fn data(
         job_former: identity.job.as_ref().is_some_and(|(_, shown)| *shown == Shown::Former),
     };
     let edits = gate::BodyEdits { body_bytes, edits: Vec::new() };
-    let models = visible_models(tenant, &identity.permits).map(ToOwned::to_owned).collect();
-    let grant = grant(arrival, identity, tenant, registry);
+    let models = visible_models(tenant, &identity.permits, access).map(ToOwned::to_owned).collect();
+    let grant = grant(arrival, identity, tenant, access.registry());
     Allow {
         grant: Grant { data_endpoint: true, models, edits: Some(edits), epoch, caller: Some(caller), ..grant },
         cluster: wire::SERVICE_CLUSTER.to_owned(),
@@ -142,11 +144,17 @@ fn grant(arrival: &Arrival<'_>, identity: &Identity, tenant: &Tenant, registry: 
     }
 }
 
-/// The models that a principal sees at `GET /v1/models`: its tenant's, narrowed by its own permits.
-fn visible_models<'a>(tenant: &'a Tenant, permits: &'a Permits) -> impl Iterator<Item = &'a str> {
+/// The models that a principal sees at `GET /v1/models`: its tenant's, narrowed by its own permits and by rules. What a
+/// better login would open is shown.
+fn visible_models<'a>(
+    tenant: &'a Tenant,
+    permits: &'a Permits,
+    access: &'a Access<'_>,
+) -> impl Iterator<Item = &'a str> {
     tenant
         .models
         .iter()
         .filter(|model| permits.models.as_ref().is_none_or(|permitted| permitted.contains(*model)))
+        .filter(|model| access.shows(model))
         .map(gateway_core::name::ModelName::as_str)
 }

@@ -34,9 +34,10 @@ pub(super) fn chat(
     if checked.content_length.is_some_and(|announced| announced != length) {
         return Err(Code::BadRequest.into());
     }
-    let admitted = admission::admit_chat(offered, arrival.body).map_err(|refused| {
+    let admitted = admission::admit_chat(offered, arrival.body).map_err(|refused| -> Stop {
+        let why = offered.access.why(&refused);
         (facts.model, facts.provider, facts.region) = (refused.model, refused.provider, refused.region);
-        refused.denial
+        why.unwrap_or_else(|| refused.denial.into())
     })?;
     facts.model = Some(admitted.model.clone());
     admitted.target.provider.clone_into(&mut facts.provider);

@@ -8,6 +8,7 @@ use gateway_core::gate::{AdmissionTerms, Key, ModelTerms, OutputLimit, ProviderT
 use gateway_core::name::ModelName;
 
 use super::OwnKeys;
+use super::access::Access;
 use crate::registry::{Model, Permits, Provider, Registry, Reserve, Tenant};
 
 /// The registry as one caller may use it.
@@ -19,6 +20,8 @@ pub(super) struct Offered<'a> {
     /// The model that the path names.
     pub(super) path_model: Option<&'a str>,
     pub(super) vault: &'a dyn OwnKeys,
+    /// What rules say.
+    pub(super) access: &'a Access<'a>,
 }
 
 impl Catalog for Offered<'_> {
@@ -86,7 +89,8 @@ impl<'a> Offered<'a> {
             extra_fields: &provider.extra_fields,
             key: self.key(provider),
         });
-        let allowed = self.permits.models.as_ref().is_none_or(|permitted| permitted.contains(&model.name));
+        let permitted = self.permits.models.as_ref().is_none_or(|permitted| permitted.contains(&model.name));
+        let allowed = permitted && self.access.to(&model.name).is_ok();
         Offer { model: &model.name, allowed, cost: &model.cost, target }
     }
 

@@ -2,6 +2,8 @@
 
 mod differential;
 mod heads;
+mod isolation;
+mod rules;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, LazyLock};
@@ -137,6 +139,7 @@ struct Ask {
     body: Vec<u8>,
     now: Timestamp,
     number: u32,
+    source: Option<std::net::IpAddr>,
 }
 
 impl Ask {
@@ -152,6 +155,7 @@ impl Ask {
             body: body.into(),
             now: now(),
             number: 0,
+            source: None,
         }
     }
 
@@ -174,6 +178,7 @@ impl Ask {
             body,
             request_id: "r-1",
             proxy: "edge-1",
+            source: self.source,
             certificate: "",
             now: self.now,
             grant_id: GrantId(id),

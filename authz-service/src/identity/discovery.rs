@@ -5,9 +5,9 @@
 //! be read again within `maxStale` open nothing.
 
 mod address;
-mod endpoint;
+pub(crate) mod endpoint;
 mod fetch;
-mod http;
+pub(crate) mod http;
 mod provider;
 #[cfg(test)]
 mod tests;

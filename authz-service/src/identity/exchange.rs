@@ -130,7 +130,7 @@ fn subject(asked: &Asked, actor: &Actor<'_>, ground: &Ground<'_>, now: u64) -> R
     if token.may_act.as_ref().is_some_and(|named| *named != actor.party.name) {
         return Err(Refusal { reason: "the subject's token names another actor (`may_act`)", ..SUBJECT });
     }
-    let JwtIdentity { tenant, principal, expires_at, issuer, scopes, bound, .. } = token;
+    let JwtIdentity { tenant, principal, expires_at, issuer, scopes, bound, login, .. } = token;
     let origin = Origin { issuer: issuer.url.clone(), scopes };
     Ok(Exchanged {
         tenant,
@@ -139,6 +139,7 @@ fn subject(asked: &Asked, actor: &Actor<'_>, ground: &Ground<'_>, now: u64) -> R
         scope: Permits::default(),
         id: String::new(),
         expires_at,
+        login,
         certificate: certificate::thumbprint(actor.certificate).filter(|_| bound),
     })
 }

@@ -14,6 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::api_key::{ApiKeyText, KeyHash, NewKey, Parsed};
 use super::{CredentialError, Identity, Party, Standing, certificate};
+use crate::authorization::Login;
 use crate::registry::{EndpointKind, Jobs};
 use crate::vault::{Random, RandomError};
 
@@ -216,6 +217,7 @@ impl Identity {
             limits: started_by.1,
             bound: job.certificate.is_some(),
             expires_at,
+            login: Login::default(),
             method: "job",
             origin: job.party.origin.clone(),
             actors: vec![Party { name: job.actor(), origin: None }],

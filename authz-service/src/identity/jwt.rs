@@ -22,6 +22,7 @@ use self::claims::Claims;
 use self::header::Header;
 use super::CredentialError;
 use super::discovery::KeyRing;
+use crate::authorization::Login;
 use crate::registry::{EndpointKind, Issuer, IssuerKeys, Permits};
 
 pub use keys::{JwksError, KeyProblem, KeySet};
@@ -42,6 +43,8 @@ pub struct JwtIdentity {
     pub token_id: Option<String>,
     /// `exp`, Unix seconds.
     pub expires_at: u64,
+    /// How its holder logged in.
+    pub login: Login,
     /// Which issuer vouched, as that tenant trusts it.
     pub issuer: Arc<Issuer>,
     /// What it may use at this endpoint.
@@ -154,6 +157,7 @@ impl<'a> Parts<'a> {
             principal: accepted.subject,
             token_id: accepted.token_id,
             expires_at: accepted.expires_at,
+            login: accepted.login,
             issuer: Arc::clone(issuer),
             permits: issuer.permits_at(scopes.iter().map(String::as_str), trust.endpoint),
             scopes,

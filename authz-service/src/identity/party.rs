@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use gateway_core::name::TenantName;
 use jiff::Timestamp;
 
+use crate::authorization::MEMBER;
 use super::api_key::{self, KeyRecord};
 use super::{CredentialError, Identity, KEY_PRINCIPAL, instant};
 use crate::identity::jwt::own::Exchanged;
@@ -107,7 +108,13 @@ impl Exchanged {
     pub fn permits(&self, standing: &Standing<'_>, endpoint: EndpointKind) -> Result<Permits, CredentialError> {
         let parties = std::iter::once(&self.subject).chain(&self.actors);
         let mut permits = parties.map(|party| party.permits(&self.tenant, standing, endpoint));
-        permits.try_fold(self.scope.clone(), |all, one| Ok(all.narrow(one?)))
+        permits.try_fold(self.scope.clone(), |all, one| {
+            let mut one = one?;
+            if one.roles.is_empty() {
+                one.roles.insert(MEMBER.into());
+            }
+            Ok(all.narrow(one))
+        })
     }
 }
 
@@ -133,6 +140,7 @@ impl Identity {
             permits,
             bound: token.certificate.is_some(),
             expires_at: instant(token.expires_at),
+            login: token.login,
             method: "exchange",
             origin: token.subject.origin,
             actors: token.actors,

@@ -44,7 +44,7 @@ pub(super) fn compile(
     let limits = spec.limits.as_ref().map(|raw| plan::limits(raw, Owner::Key, problems)).unwrap_or_default();
     let expires_at = lifetime(spec, problems);
     let of = tenants.find(&spec.tenant, problems)?;
-    permitted_namespace(object, spec, of, problems);
+    of.permitted_namespace(&spec.tenant, object.namespace.as_ref(), problems);
     beside_plan(spec, &limits, of, problems);
     let role = match &spec.role {
         None => of.permits.clone(),
@@ -75,14 +75,6 @@ fn lifetime(spec: &ApiKeySpec, problems: &Problems) -> Option<Timestamp> {
         return None;
     }
     Some(expires)
-}
-
-fn permitted_namespace(object: &Object<ApiKeySpec>, spec: &ApiKeySpec, of: &Compiled, problems: &Problems) {
-    let Some(namespace) = &object.namespace else { return };
-    if !of.namespaces.contains(&namespace.value) {
-        let message = format!("tenant `{}` does not list namespace `{}`", spec.tenant.value, namespace.value);
-        problems.add(namespace.place, message);
-    }
 }
 
 /// Answers and reports name limits by name alone: a key's must differ from its plan's.

@@ -31,6 +31,11 @@ impl<T> Names<T> {
         }
     }
 
+    /// Declares what is there without being written.
+    pub(super) fn declare_own(&mut self, name: &str, value: T) {
+        self.by_name.insert(name.to_owned(), (Place::default(), Some(value)));
+    }
+
     /// What a reference leads to; `None`: the reason is among the problems.
     pub(super) fn find(&self, wanted: &At<String>, problems: &Problems) -> Option<&T> {
         if self.complete && !self.by_name.contains_key(&wanted.value) {
@@ -56,7 +61,7 @@ impl<T> Names<T> {
     }
 
     /// Each whole one with its name and where that stands, by name.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, Place, &T)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, Place, &T)> + Clone {
         self.by_name.iter().filter_map(|(name, (place, value))| Some((name.as_str(), *place, value.as_ref()?)))
     }
 }

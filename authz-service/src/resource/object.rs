@@ -14,6 +14,7 @@ use super::problem::{Problems, nearest};
 use super::provider::ProviderSpec;
 use super::role::RoleSpec;
 use super::tenant::TenantSpec;
+use super::tenant_policy::TenantPolicySpec;
 use super::tree::{Node, Value};
 
 /// The one version that is known.
@@ -47,6 +48,7 @@ pub(super) struct Objects {
     pub(super) providers: Vec<Object<ProviderSpec>>,
     pub(super) roles: Vec<Object<RoleSpec>>,
     pub(super) keys: Vec<Object<ApiKeySpec>>,
+    pub(super) policies: Vec<Object<TenantPolicySpec>>,
 }
 
 #[derive(Deserialize)]
@@ -99,9 +101,7 @@ impl Objects {
             "Provider" => self.providers.push(envelope.cluster()),
             "Role" => self.roles.push(envelope.cluster()),
             "ApiKey" => self.keys.push(envelope.namespaced()),
-            "TenantPolicy" => {
-                problems.add(envelope.kind.place, "kind `TenantPolicy` is not served by this version yet")
-            }
+            "TenantPolicy" => self.policies.push(envelope.namespaced()),
             other => {
                 let message = format!("unknown kind `{}`{}", other, nearest(other, KINDS));
                 problems.add(envelope.kind.place, message);

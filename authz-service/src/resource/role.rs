@@ -1,4 +1,5 @@
-//! `Role`: models and endpoints. Roles, keys and issuers narrow what their tenant may, and never widen it.
+//! `Role`: models and endpoints, compiled to a permit. Roles, keys and issuers narrow what their tenant may, and never
+//! widen it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,7 +9,9 @@ use serde::Deserialize;
 
 use super::field::{At, Each};
 use super::names::Names;
+use super::object::Object;
 use super::problem::Problems;
+use crate::authorization::{BUILT_IN, PLATFORM_OPERATOR, RolePolicy, built_in_endpoints};
 use crate::registry::{EndpointKind, Model, Permits};
 
 /// `Role.spec`.
@@ -25,19 +28,55 @@ pub(super) struct RoleSpec {
 pub(super) struct Role {
     /// The one tenant that may use it.
     tenant: Option<At<String>>,
-    permits: Permits,
+    policy: RolePolicy,
 }
 
 /// Compiles a role.
-pub(super) fn compile(spec: &RoleSpec, models: &Names<Arc<Model>>, problems: &Problems) -> Role {
-    let permits = permits(spec.models.as_ref(), spec.endpoints.as_ref(), models, problems);
-    Role { tenant: spec.tenant.clone(), permits }
+pub(super) fn compile(
+    object: &Object<RoleSpec>,
+    spec: &RoleSpec,
+    models: &Names<Arc<Model>>,
+    problems: &Problems,
+) -> Option<Role> {
+    let name = &object.name;
+    if BUILT_IN.contains(&name.value.as_str()) {
+        problems.add(name.place, format!("role `{}` is there already: it is built in", name.value));
+        return None;
+    }
+    let wanted = permits(spec.models.as_ref(), spec.endpoints.as_ref(), models, problems);
+    let policy = RolePolicy::compile(&name.value, &wanted, each_model(models));
+    let policy = policy.inspect_err(|error| problems.add(name.place, format!("`{}` {error}", name.value)));
+    Some(Role { tenant: spec.tenant.clone(), policy: policy.ok()? })
+}
+
+/// The roles that are there without being written.
+pub(super) fn built_in(models: &Names<Arc<Model>>) -> impl Iterator<Item = (&'static str, Role)> {
+    BUILT_IN.into_iter().filter_map(move |name| {
+        let wanted = Permits { endpoints: Some(built_in_endpoints(name)), ..Permits::default() };
+        let policy = RolePolicy::compile(name, &wanted, each_model(models)).ok()?;
+        Some((name, Role { tenant: None, policy }))
+    })
+}
+
+/// Each model once.
+pub(super) fn each_model(models: &Names<Arc<Model>>) -> impl Iterator<Item = &Model> + Clone {
+    models.iter().filter(|(name, _, model)| *name == model.name.as_str()).map(|(_, _, model)| model.as_ref())
 }
 
 impl Role {
     /// The one tenant that may use it.
     pub(super) fn tenant(&self) -> Option<&At<String>> {
         self.tenant.as_ref()
+    }
+
+    /// Whether a tenant may use it.
+    pub(super) fn is_for(&self, tenant: &str) -> bool {
+        self.tenant.as_ref().is_none_or(|owner| owner.value == tenant) && self.policy.name() != PLATFORM_OPERATOR
+    }
+
+    /// Its permit.
+    pub(super) const fn policy(&self) -> &RolePolicy {
+        &self.policy
     }
 }
 
@@ -51,6 +90,7 @@ pub(super) fn permits(
     Permits {
         models: models.map(|wanted| canonical(wanted, known, problems)),
         endpoints: endpoints.map(|kinds| kinds.0.iter().copied().collect()),
+        roles: BTreeSet::new(),
     }
 }
 
@@ -67,16 +107,15 @@ pub(super) fn canonical(
 pub(super) fn of(role: Option<&At<String>>, tenant: &str, roles: &Names<Role>, problems: &Problems) -> Option<Permits> {
     let Some(wanted) = role else { return Some(Permits::default()) };
     let role = roles.find(wanted, problems)?;
-    match &role.tenant {
-        Some(owner) if owner.value != tenant => {
-            problems.add(wanted.place, format!("role `{}` belongs to another tenant", wanted.value));
-            None
-        }
-        _ => Some(role.permits.clone()),
+    if role.is_for(tenant) {
+        return Some(role.policy.permits().clone());
     }
+    let whose = if role.tenant.is_some() { "belongs to another tenant" } else { "is for principals of no tenant" };
+    problems.add(wanted.place, format!("role `{}` {whose}", wanted.value));
+    None
 }
 
-/// What both permit.
+/// What both permit, with the roles of either.
 pub(super) fn narrow(a: Permits, b: Permits) -> Permits {
     a.narrow(b)
 }
@@ -87,7 +126,8 @@ mod tests {
 
     #[test]
     fn narrowing_never_widens() {
-        let of = |kinds: &[EndpointKind]| Permits { models: None, endpoints: Some(kinds.iter().copied().collect()) };
+        let of =
+            |kinds: &[EndpointKind]| Permits { endpoints: Some(kinds.iter().copied().collect()), ..Permits::default() };
         let (chat, models) = (EndpointKind::Chat, EndpointKind::Models);
         assert_eq!(narrow(of(&[chat]), Permits::default()), of(&[chat]));
         assert_eq!(narrow(Permits::default(), of(&[chat])), of(&[chat]));

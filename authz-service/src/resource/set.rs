@@ -13,7 +13,7 @@ use super::provider::Endpoints;
 use super::role::Role;
 use super::sources::Origin;
 use super::tenant::{Compiled, Known};
-use super::{api_key, model_cost, plan, provider, role, tenant};
+use super::{api_key, model_cost, plan, provider, role, tenant, tenant_policy};
 use crate::registry::{Issuer, IssuerKeys, KeyTerms, Model, Plan, Provider, Registry};
 
 /// Compiles a set. What it returns counts only when no problem was found.
@@ -33,6 +33,7 @@ pub(super) fn compile(objects: &Objects, origin: &mut Origin<'_>, problems: &Pro
     role_owners(&roles, &tenants, problems);
     let issuers = issuers(objects, &tenants, &roles, origin, problems);
     let keys = keys(objects, &tenants, &models, &roles, problems);
+    let rules = tenant_policy::compile(objects, &tenants, &models, &roles, problems);
     Registry {
         version: origin.sources().version(),
         tenants: tenants.iter().map(|(_, _, one)| (one.tenant.name.clone(), Arc::clone(&one.tenant))).collect(),
@@ -45,6 +46,7 @@ pub(super) fn compile(objects: &Objects, origin: &mut Origin<'_>, problems: &Pro
         extra_fields: providers.iter().flat_map(|(_, _, provider)| provider.extra_fields.clone()).collect(),
         keys,
         issuers,
+        rules,
     }
 }
 
@@ -98,7 +100,12 @@ fn served(objects: &Objects, models: &Names<Arc<Model>>, providers: &Names<Arc<P
 }
 
 fn roles(objects: &Objects, models: &Names<Arc<Model>>, problems: &Problems) -> Names<Role> {
-    each(objects, "role", &objects.roles, problems, |_, spec| Some(role::compile(spec, models, problems)))
+    let mut names =
+        each(objects, "role", &objects.roles, problems, |object, spec| role::compile(object, spec, models, problems));
+    for (name, role) in role::built_in(models) {
+        names.declare_own(name, role);
+    }
+    names
 }
 
 fn tenants(objects: &Objects, known: &Known<'_>, problems: &Problems) -> Names<Compiled> {

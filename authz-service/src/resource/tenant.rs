@@ -49,6 +49,17 @@ pub(super) struct Compiled {
     pub(super) permits: Permits,
 }
 
+impl Compiled {
+    /// Only the namespaces that the tenant lists may hold resources of its.
+    pub(super) fn permitted_namespace(&self, tenant: &At<String>, namespace: Option<&At<String>>, problems: &Problems) {
+        let Some(namespace) = namespace else { return };
+        if !self.namespaces.contains(&namespace.value) {
+            let message = format!("tenant `{}` does not list namespace `{}`", tenant.value, namespace.value);
+            problems.add(namespace.place, message);
+        }
+    }
+}
+
 /// What tenants refer to.
 pub(super) struct Known<'a> {
     pub(super) plans: &'a Names<Arc<Plan>>,

@@ -5,6 +5,7 @@
 //! ext_authz wants our word in the metadata.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,10 +38,10 @@ impl Authorization for Check {
         let service = &self.0;
         let (metadata, _, message) = request.into_parts();
         let proxy = metadata.get(wire::PROXY).and_then(|id| id.to_str().ok()).unwrap_or_default();
-        let source = metadata.get(wire::SOURCE).and_then(|address| Source::parse(address.to_str().ok()?));
+        let address = metadata.get(wire::SOURCE).and_then(|address| address.to_str().ok()?.parse().ok());
         let (peer, request) = message.attributes.map(|all| (all.source, all.request)).unwrap_or_default();
         let (peer, http) = (peer.unwrap_or_default(), request.and_then(|r| r.http).unwrap_or_default());
-        let from = From { certificate: &peer.certificate, proxy, source };
+        let from = From { certificate: &peer.certificate, proxy, address };
         let room = metadata.get(wire::ROOM).map(|room| room.to_str().unwrap_or_default());
         let answer = match room {
             None => answer(service, &http, &from, Body::Here).await,
@@ -76,11 +77,12 @@ struct From<'a> {
     /// The proxy itself.
     proxy: &'a str,
     /// The client's address; none where the proxy does not say.
-    source: Option<Source>,
+    address: Option<IpAddr>,
 }
 
 async fn answer(service: &Arc<Service>, http: &HttpRequest, from: &From<'_>, body: Body) -> CheckResponse {
-    let From { certificate, proxy, source } = *from;
+    let From { certificate, proxy, address } = *from;
+    let source = address.map(Source::of);
     let headers = fields(http);
     let request_id = value(&headers, wire::REQUEST_ID);
     if proxy.is_empty() {
@@ -105,7 +107,7 @@ async fn answer(service: &Arc<Service>, http: &HttpRequest, from: &From<'_>, bod
     };
     let bytes: &[u8] = if http.raw_body.is_empty() { http.body.as_bytes() } else { &http.raw_body };
     let bytes = if body == Body::Here { bytes } else { &[] };
-    let arrival = Arrival { head, body: bytes, request_id, proxy, certificate, now, grant_id };
+    let arrival = Arrival { head, body: bytes, request_id, proxy, certificate, source: address, now, grant_id };
     let decision = match body {
         Body::Here => service.decide(&arrival),
         Body::Later => service.decide_head(&arrival),

@@ -233,6 +233,7 @@ impl Service {
             decision: if head { store::Decision::Grant } else { store::Decision::Allow },
             grant_id: (head || allow.reservation.is_some()).then_some(arrival.grant_id),
             reserved: allow.reservation.is_some().then_some(allow.facts.reserved),
+            detail: allow.facts.policy.clone(),
             ..self.record(arrival, &allow.facts)
         };
         self.write(Command::Decision(Box::new(record), allow.reservation.clone().map(Box::new))).await

@@ -77,7 +77,7 @@ fn a_refusal_says_what_was_known_by_then() {
     for (fields, expected) in [
         ("", want(Code::InvalidBody, "", "")),
         (r#""model":"other","#, want(Code::ModelNotFound, "", "")),
-        (r#""model":"gpt","#, want(Code::ModelNotAllowed, "", "")),
+        (r#""model":"gpt","#, want(Code::ModelNotAllowed, "gpt", "house")),
         (r#""model":"nowhere","#, want(Code::NoEligibleTarget, "nowhere", "")),
         (r#""model":"keyless","#, want(Code::NoEligibleTarget, "keyless", "poor")),
         (r#""model":"llama","min_p":0,"#, want(Code::UnknownField, "llama", "house")),

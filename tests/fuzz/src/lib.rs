@@ -1,4 +1,4 @@
-//! What the targets of credentials share: one issuer, its key, and the one token that it ever gave out.
+//! What targets share: how a head is written down; one issuer, its key, and the one token that it ever gave out.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -11,6 +11,7 @@ use authz_service::registry::{EndpointKind, Issuer, IssuerKeys, Permits};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ed25519_dalek::{Signer as _, SigningKey};
+use gateway_core::headers::Head;
 use gateway_core::name::TenantName;
 
 /// Time of every check, in Unix seconds.
@@ -77,4 +78,20 @@ pub fn signed(header: &[u8], payload: &[u8]) -> String {
     let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
     let signature = URL_SAFE_NO_PAD.encode(KEY.sign(message.as_bytes()).to_bytes());
     format!("{message}.{signature}")
+}
+
+/// Reads a head, written as `METHOD path authority` and lines of `name: value`; nothing where the first line is no text.
+pub fn head(data: &[u8], then: impl FnOnce(&Head<'_>)) {
+    let mut lines = data.split(|b| *b == b'\n');
+    let Some(Ok(start)) = lines.next().map(std::str::from_utf8) else { return };
+    let mut parts = start.splitn(3, ' ');
+    let (method, path) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
+    let headers: Vec<(&str, &[u8])> = lines.filter_map(header).collect();
+    then(&Head { method, authority: parts.next().unwrap_or(""), path, headers: &headers });
+}
+
+fn header(line: &[u8]) -> Option<(&str, &[u8])> {
+    let colon = line.iter().position(|b| *b == b':')?;
+    let value = &line[colon + 1..];
+    Some((std::str::from_utf8(&line[..colon]).ok()?, value.strip_prefix(b" ").unwrap_or(value)))
 }

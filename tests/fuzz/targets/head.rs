@@ -2,6 +2,7 @@
 //! and a claim that is a name.
 #![no_main]
 
+use bulkhead_fuzz::head;
 use gateway_core::claims::agree_tenant;
 use gateway_core::headers::{CREDENTIAL_CARRIERS, Credential, Head, check};
 use gateway_core::name::TenantName;
@@ -10,22 +11,12 @@ use gateway_core::wire::{CLAIM_HEADER, RESERVED_PREFIX};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
-    let mut lines = data.split(|b| *b == b'\n');
-    let Some(Ok(start)) = lines.next().map(std::str::from_utf8) else { return };
-    let mut parts = start.splitn(3, ' ');
-    let (method, path) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
-    let headers: Vec<(&str, &[u8])> = lines.filter_map(header).collect();
-    let head = Head { method, authority: parts.next().unwrap_or(""), path, headers: &headers };
-    if check(&head, CLAIM_HEADER).is_ok() {
-        assert_unambiguous(&head);
-    }
+    head(data, |head| {
+        if check(head, CLAIM_HEADER).is_ok() {
+            assert_unambiguous(head);
+        }
+    });
 });
-
-fn header(line: &[u8]) -> Option<(&str, &[u8])> {
-    let colon = line.iter().position(|b| *b == b':')?;
-    let value = &line[colon + 1..];
-    Some((std::str::from_utf8(&line[..colon]).ok()?, value.strip_prefix(b" ").unwrap_or(value)))
-}
 
 fn assert_unambiguous(head: &Head<'_>) {
     let checked = check(head, CLAIM_HEADER).unwrap();

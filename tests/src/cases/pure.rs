@@ -96,6 +96,7 @@ impl Pure {
             },
             body: &request.body,
             request_id: &request_id,
+            source: None,
             proxy: PROXY,
             certificate: "",
             now: jiff::Timestamp::now(),

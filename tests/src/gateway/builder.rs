@@ -238,7 +238,8 @@ pub fn wasm() -> PathBuf {
 }
 
 /// The service's binary.
-pub(crate) fn bulkhead_binary() -> PathBuf {
+#[must_use]
+pub fn bulkhead_binary() -> PathBuf {
     built("bulkhead")
 }
 

@@ -85,7 +85,7 @@ async fn a_provider_key_arrives_as_it_was_sent_and_only_if_a_header_can_hold_it(
 async fn audit_records_pass_as_they_were_written_within_a_bound() {
     let running = start();
     let page = running.client.audit(Some(5), 10).await.unwrap();
-    assert_eq!((page.records[0].get(), page.next), (r#"{"a":2,"z":1}"#, 7));
+    assert_eq!((page.records[0].get(), page.next), (r#"{"z":1,"a":2}"#, 7));
     assert_eq!(running.operations.said(), ["audit Some(5) 10"]);
     for limit in [0, 1001] {
         assert_eq!(refusal(running.client.audit(None, limit).await.unwrap_err()).0, 400);

@@ -32,7 +32,7 @@ fn terms(key: &NewKey) -> KeyTerms {
     KeyTerms {
         id: key.id.clone(),
         tenant: tenant("acme"),
-        permits: Permits { models: Some([].into()), endpoints: None },
+        permits: Permits { models: Some([].into()), ..Permits::default() },
         limits: vec![limit],
         expires_at: time("2026-01-02T00:00:00Z"),
     }

@@ -1,5 +1,6 @@
 //! Which addresses may be connected to: public ones, and those that an operator listed (security.md B20; RFC 6890).
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
@@ -21,15 +22,21 @@ impl FromStr for Network {
     fn from_str(text: &str) -> Result<Self, NetworkError> {
         let (address, prefix) = text.split_once('/').ok_or(NetworkError)?;
         let address: IpAddr = address.parse().map_err(|_| NetworkError)?;
-        let digits = prefix.bytes().all(|byte| byte.is_ascii_digit());
+        let digits =
+            prefix.bytes().all(|byte| byte.is_ascii_digit()) && (prefix.len() == 1 || !prefix.starts_with('0'));
         let prefix = prefix.parse().ok().filter(|prefix| digits && *prefix <= width(address)).ok_or(NetworkError)?;
         let network = Self { address, prefix };
-        if network.cut(bits(address)) == bits(address) { Ok(network) } else { Err(NetworkError) }
+        // An IPv4 address in IPv6's clothes would hold nothing: addresses are compared without them.
+        let plain = address.to_canonical() == address && network.cut(bits(address)) == bits(address);
+        if plain { Ok(network) } else { Err(NetworkError) }
     }
 }
 
 impl Network {
-    fn holds(&self, address: IpAddr) -> bool {
+    /// Whether an address is in it; one of the other family never is.
+    #[must_use]
+    pub fn holds(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
         width(address) == width(self.address) && self.cut(bits(address)) == bits(self.address)
     }
 
@@ -37,6 +44,12 @@ impl Network {
     fn cut(&self, bits: u128) -> u128 {
         let behind = width(self.address).saturating_sub(self.prefix);
         bits.checked_shr(behind).and_then(|kept| kept.checked_shl(behind)).unwrap_or(0)
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
     }
 }
 

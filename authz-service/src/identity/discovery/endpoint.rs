@@ -7,17 +7,17 @@ const WELL_KNOWN: &str = "/.well-known/openid-configuration";
 
 /// A URL, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Endpoint {
+pub(crate) struct Endpoint {
     /// Over TLS.
-    pub(super) secure: bool,
+    pub(crate) secure: bool,
     /// Name or address, without brackets.
-    pub(super) host: String,
+    pub(crate) host: String,
     /// Port, also where it is the scheme's own.
-    pub(super) port: u16,
+    pub(crate) port: u16,
     /// Host and port as they were written, for the header `host`.
-    pub(super) authority: String,
+    pub(crate) authority: String,
     /// Path and query.
-    pub(super) target: String,
+    pub(crate) target: String,
 }
 
 /// Why a URL is not read.
@@ -39,7 +39,7 @@ pub enum UrlError {
 
 impl Endpoint {
     /// Takes a URL apart.
-    pub(super) fn parse(url: &str) -> Result<Self, UrlError> {
+    pub(crate) fn parse(url: &str) -> Result<Self, UrlError> {
         if url.contains('#') {
             return Err(UrlError::Parts);
         }
@@ -74,7 +74,7 @@ impl Endpoint {
     }
 
     /// Where the metadata of this issuer lies.
-    pub(super) fn metadata(issuer: &str) -> Result<Self, UrlError> {
+    pub(crate) fn metadata(issuer: &str) -> Result<Self, UrlError> {
         if issuer.contains('?') {
             return Err(UrlError::Query);
         }

@@ -1,4 +1,4 @@
-//! One GET of one small document: no redirect, no proxy, no reuse of connections, bounded in time, size and headers.
+//! One request for one small document: no redirect, no proxy, no reuse of connections, bounded in time, size and headers.
 //!
 //! The name is resolved once, every address is checked, and the connection goes to a checked address: a name that changes
 //! its mind in between reaches nothing.
@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_ENCODING, HOST, USER_AGENT};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
+use http::request::Builder;
 use http::{Request, StatusCode};
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
@@ -35,7 +36,7 @@ const MAX_HEADERS: usize = 64;
 
 /// Why a document was not read; for the log.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum GetError {
+pub(crate) enum GetError {
     #[error("the name cannot be resolved: {0}")]
     Resolve(io::Error),
     #[error("the name has no address")]
@@ -65,11 +66,11 @@ pub(super) enum GetError {
 }
 
 /// Reads documents. Trusts the system's certificate authorities (or those of `SSL_CERT_FILE`).
-pub(super) struct Reader(TlsConnector);
+pub(crate) struct Reader(TlsConnector);
 
 impl Reader {
     /// Reads the system's authorities; without any, every https document is refused.
-    pub(super) fn new() -> Result<Self, rustls::Error> {
+    pub(crate) fn new() -> Result<Self, rustls::Error> {
         let mut roots = RootCertStore::empty();
         let native = rustls_native_certs::load_native_certs();
         let (taken, _) = roots.add_parsable_certificates(native.certs);
@@ -87,19 +88,55 @@ impl Reader {
     }
 
     /// The document at an endpoint.
-    pub(super) async fn get(&self, endpoint: &Endpoint, listed: &[Network]) -> Result<Bytes, GetError> {
-        timeout(TIMEOUT, self.get_unbounded(endpoint, listed)).await.unwrap_or(Err(GetError::Timeout))
+    pub(crate) async fn get(&self, endpoint: &Endpoint, listed: &[Network]) -> Result<Bytes, GetError> {
+        match self.ask(endpoint, listed, Request::get(endpoint.target.as_str()), Bytes::new()).await? {
+            (StatusCode::OK, document) => Ok(document),
+            (status, _) => Err(GetError::Status(status.as_u16())),
+        }
     }
 
-    async fn get_unbounded(&self, endpoint: &Endpoint, listed: &[Network]) -> Result<Bytes, GetError> {
+    /// What an endpoint answers to a form (RFC 6749 appendix B), whatever the status; `authorization` is that header.
+    pub(crate) async fn post(
+        &self,
+        endpoint: &Endpoint,
+        listed: &[Network],
+        form: String,
+        authorization: Option<HeaderValue>,
+    ) -> Result<(StatusCode, Bytes), GetError> {
+        let request = Request::post(endpoint.target.as_str()).header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+        let request = authorization.into_iter().fold(request, |request, value| request.header(AUTHORIZATION, value));
+        self.ask(endpoint, listed, request, form.into()).await
+    }
+
+    async fn ask(
+        &self,
+        endpoint: &Endpoint,
+        listed: &[Network],
+        request: Builder,
+        body: Bytes,
+    ) -> Result<(StatusCode, Bytes), GetError> {
+        let request = request
+            .header(HOST, &endpoint.authority)
+            .header(ACCEPT, "application/json")
+            .header(USER_AGENT, "bulkhead")
+            .body(Full::new(body))?;
+        timeout(TIMEOUT, self.ask_unbounded(endpoint, listed, request)).await.unwrap_or(Err(GetError::Timeout))
+    }
+
+    async fn ask_unbounded(
+        &self,
+        endpoint: &Endpoint,
+        listed: &[Network],
+        request: Request<Full<Bytes>>,
+    ) -> Result<(StatusCode, Bytes), GetError> {
         let addresses = resolve(endpoint, listed).await?;
         let stream = connect(&addresses).await?;
         if !endpoint.secure {
-            return exchange(stream, endpoint).await;
+            return exchange(stream, request).await;
         }
         let name = ServerName::try_from(endpoint.host.clone()).map_err(|_| GetError::Name)?;
         let stream = self.0.connect(name, stream).await.map_err(GetError::Tls)?;
-        exchange(stream, endpoint).await
+        exchange(stream, request).await
     }
 }
 
@@ -124,31 +161,25 @@ async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, GetError> {
     Err(failed)
 }
 
-async fn exchange<S>(stream: S, endpoint: &Endpoint) -> Result<Bytes, GetError>
+async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), GetError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let request = Request::get(endpoint.target.as_str())
-        .header(HOST, &endpoint.authority)
-        .header(ACCEPT, "application/json")
-        .header(USER_AGENT, "bulkhead")
-        .body(Empty::<Bytes>::new())?;
     let mut builder = http1::Builder::new();
     builder.max_buf_size(MAX_HEAD).max_headers(MAX_HEADERS);
     let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
     let mut driver = JoinSet::new(); // ends with this call
     driver.spawn(connection);
     let response = sender.send_request(request).await?;
-    match response.status() {
-        StatusCode::OK => {}
-        status if status.is_redirection() => return Err(GetError::Redirect(status.as_u16())),
-        status => return Err(GetError::Status(status.as_u16())),
+    let status = response.status();
+    if status.is_redirection() {
+        return Err(GetError::Redirect(status.as_u16()));
     }
     if response.headers().get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
         return Err(GetError::Encoded);
     }
     let body = Limited::new(response.into_body(), MAX_BYTES).collect().await.map_err(|_| GetError::Body)?;
-    Ok(body.to_bytes())
+    Ok((status, body.to_bytes()))
 }
 
 #[cfg(test)]

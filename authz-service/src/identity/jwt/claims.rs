@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::LEEWAY;
+use crate::authorization::Login;
 use crate::identity::{CredentialError, KEY_PRINCIPAL, certificate, strict};
 use crate::registry::Issuer;
 
@@ -39,6 +40,8 @@ pub(super) struct Accepted {
     pub(super) token_id: Option<String>,
     /// `exp`
     pub(super) expires_at: u64,
+    /// `acr`, `amr`, `auth_time`
+    pub(super) login: Login,
     /// `cnf` names the certificate of the connection.
     pub(super) bound: bool,
 }
@@ -76,7 +79,29 @@ impl Claims {
         if subject.starts_with(KEY_PRINCIPAL) {
             return Err(CredentialError::invalid("jwt: subject poses as an api key"));
         }
-        Ok(Accepted { subject, token_id: self.name("jti")?, expires_at, bound })
+        Ok(Accepted { subject, token_id: self.name("jti")?, expires_at, bound, login: self.login(now)? })
+    }
+
+    /// How the holder logged in (RFC 9470 §6). A single method may stand without a list, as some issuers write it.
+    fn login(&self, now: u64) -> Result<Login, CredentialError> {
+        let odd = CredentialError::invalid("jwt: acr, amr or auth_time is none");
+        let methods = match self.0.get("amr") {
+            None => Vec::new(),
+            Some(Value::String(method)) => vec![method.clone()],
+            Some(Value::Array(methods)) => {
+                methods.iter().map(|method| method.as_str().map(str::to_owned)).collect::<Option<_>>().ok_or(odd)?
+            }
+            Some(_) => return Err(odd),
+        };
+        let class = match self.0.get("acr") {
+            None => None,
+            Some(class) => Some(class.as_str().ok_or(odd)?.to_owned()),
+        };
+        let at = self.time("auth_time")?;
+        if at.is_some_and(|at| at > now.saturating_add(LEEWAY)) {
+            return Err(odd);
+        }
+        Ok(Login { class, methods, at: at.and_then(|at| i64::try_from(at).ok()) })
     }
 
     /// The token's scopes, those that the issuer's entry names; an issuer without scopes has none.

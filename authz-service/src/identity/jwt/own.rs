@@ -18,6 +18,7 @@ use serde_json::{Map, Value};
 
 use super::claims::{Terms, name_in};
 use super::{MAX_TOKEN_BYTES, Parts};
+use crate::authorization::Login;
 use crate::identity::{CredentialError, KEY_PRINCIPAL, Origin, Party};
 use crate::registry::Permits;
 
@@ -53,6 +54,8 @@ pub struct Exchanged {
     pub id: String,
     /// `exp`, Unix seconds.
     pub expires_at: u64,
+    /// How the subject logged in.
+    pub login: Login,
     /// Thumbprint of the certificate that it is bound to (`cnf.x5t#S256`, RFC 8705 §3.1).
     pub certificate: Option<String>,
 }
@@ -99,6 +102,7 @@ impl Own {
             scope,
             id: accepted.token_id.ok_or(odd)?,
             expires_at: accepted.expires_at,
+            login: accepted.login,
             certificate: bound.filter(|_| accepted.bound).map(ToOwned::to_owned),
         })
     }

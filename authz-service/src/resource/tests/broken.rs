@@ -4,6 +4,7 @@ mod keys;
 mod plans;
 mod prices;
 mod providers;
+mod rules;
 mod tenants;
 
 use super::*;
@@ -40,15 +41,6 @@ fn envelopes() {
             &["tenants.yaml:1:13: unknown apiVersion `bulkhead.dev/v1`, expected `bulkhead.dev/v1alpha1`"],
         ),
         (T, "kind: Tenant", "kind: Tenent", &["tenants.yaml:2:7: unknown kind `Tenent`, did you mean `Tenant`?"]),
-        (
-            P,
-            "kind: Plan",
-            "kind: TenantPolicy",
-            &[
-                "a/plans.yml:2:7: kind `TenantPolicy` is not served by this version yet",
-                "tenants.yaml:5:9: plan `small` does not exist",
-            ],
-        ),
         (P, "kind: Plan\n", "", &["a/plans.yml:1:1: missing field `kind`"]),
         (P, "metadata: {name: small}", "metadata: {}", &["a/plans.yml:3:11: missing field `name`"]),
         (

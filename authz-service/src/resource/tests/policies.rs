@@ -25,6 +25,7 @@ fn whole() -> Dir {
     }
     dir.write("examples.yaml", &examples().join("---\n"));
     dir.write("jwks/acme.json", JWKS);
+    dir.write("jwks/st-anna.json", JWKS);
     dir.write("secrets/gpu-pool.key", "sk-test\n");
     dir.mode("secrets/gpu-pool.key", 0o600);
     dir
@@ -35,11 +36,11 @@ fn all_of_it_is_one_whole_set() {
     let dir = whole();
     assert_eq!(dir.problems(), Vec::<String>::new());
     let registry = load(dir.path()).unwrap().registry;
-    assert_eq!((examples().len(), registry.tenants.len(), registry.keys.len(), registry.providers.len()), (6, 1, 1, 1));
+    assert_eq!((examples().len(), registry.tenants.len(), registry.keys.len(), registry.providers.len()), (9, 2, 1, 1));
     let plans: Vec<String> = ["free", "standard", "premium", "enterprise"].map(str::to_owned).into();
     for plan in plans {
         dir.edit("examples.yaml", "plan: standard", &format!("plan: {plan}"));
-        assert_eq!(load(dir.path()).unwrap().registry.tenants.values().next().unwrap().plan.name, plan);
+        assert_eq!(load(dir.path()).unwrap().registry.tenants["acme"].plan.name, plan);
         dir.edit("examples.yaml", &format!("plan: {plan}"), "plan: standard");
     }
 }
@@ -57,7 +58,7 @@ fn every_price_says_where_it_is_from() {
 #[test]
 fn the_errors_that_the_readme_shows_are_the_ones_that_are_said() {
     let dir = Dir(tempfile::tempdir().unwrap());
-    let [tenant, _, model, provider, _, _] = <[String; 6]>::try_from(examples()).unwrap();
+    let [tenant, _, model, provider, ..] = <[String; 9]>::try_from(examples()).unwrap();
     dir.write("tenants.yaml", &tenant.replace("standard", "standart"));
     dir.write("models.yaml", &format!("{model}---\n{}", shipped("models.yaml")));
     dir.write("providers.yaml", &provider);

@@ -5,6 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
 
 use super::{Exchanged, MAX_ACTORS, MAX_TOKEN_BYTES, Own, scope};
+use crate::authorization::Login;
 use crate::identity::{Origin, Party};
 use crate::vault::RandomError;
 
@@ -48,7 +49,7 @@ impl Own {
             return Err(MintError::TooManyActors);
         }
         let scope = scope::spell(&exchanged.scope)?;
-        let Exchanged { tenant, subject, id, expires_at, certificate, .. } = exchanged;
+        let Exchanged { tenant, subject, id, expires_at, certificate, login, .. } = exchanged;
         let mut claims = Map::new();
         for (name, value) in [
             ("iss", self.url.as_str().into()),
@@ -65,6 +66,15 @@ impl Own {
         }
         if !scope.is_empty() {
             claims.insert("scope".to_owned(), scope.as_str().into());
+        }
+        let Login { class, methods, at } = login;
+        let methods = Some(methods).filter(|methods| !methods.is_empty());
+        for (name, value) in [
+            ("acr", class.as_deref().map(Value::from)),
+            ("amr", methods.map(|methods| json!(methods))),
+            ("auth_time", at.map(Value::from)),
+        ] {
+            claims.extend(value.map(|value| (name.to_owned(), value)));
         }
         if let Some(thumbprint) = certificate {
             claims.insert("cnf".to_owned(), json!({"x5t#S256": thumbprint}));

@@ -72,8 +72,13 @@ fn scopes_permit_what_their_roles_do_and_none_permits_nothing() {
     let role = |models: &[&str], endpoints: &[EndpointKind]| Permits {
         models: Some(models.iter().map(|name| model(name)).collect()),
         endpoints: Some(endpoints.iter().copied().collect()),
+        roles: BTreeSet::new(),
     };
-    let list = Permits { models: None, endpoints: Some(BTreeSet::from([EndpointKind::Models])) };
+    let list = Permits {
+        endpoints: Some([EndpointKind::Models].into()),
+        roles: ["lister".into()].into(),
+        ..Permits::default()
+    };
     let permits = HashMap::from([
         ("small".to_owned(), role(&["small"], &[EndpointKind::Chat])),
         ("large".to_owned(), role(&["large"], &[EndpointKind::Chat])),
@@ -85,12 +90,15 @@ fn scopes_permit_what_their_roles_do_and_none_permits_nothing() {
         verify(&token, &Trust { endpoint, ..world.held() }, NOW).map(|identity| identity.permits)
     };
     let chat = |scopes: Value| permitted(scopes, EndpointKind::Chat).unwrap();
+    let lister = |permits: Permits| Permits { roles: ["lister".into()].into(), ..permits };
     let nothing = role(&[], &[]);
     assert_eq!(chat(json!("small")), role(&["small"], &[EndpointKind::Chat]));
     assert_eq!(chat(json!("openid  small large")), role(&["small", "large"], &[EndpointKind::Chat]));
     assert_eq!(chat(json!(["large"])), role(&["large"], &[EndpointKind::Chat]));
-    assert_eq!(chat(json!("small list")), role(&["small"], &[EndpointKind::Chat]), "a list of all opens no model");
-    for none in [json!("list"), json!(""), json!("Small"), json!("small,large"), json!([]), json!("openid")] {
+    let small = lister(role(&["small"], &[EndpointKind::Chat]));
+    assert_eq!(chat(json!("small list")), small, "a list of all opens no model, and its role counts for rules");
+    assert_eq!(chat(json!("list")), lister(nothing.clone()));
+    for none in [json!(""), json!("Small"), json!("small,large"), json!([]), json!("openid")] {
         assert_eq!(chat(none.clone()), nothing, "{none}");
     }
     let listed = permitted(json!("small list"), EndpointKind::Models).unwrap();

@@ -70,7 +70,7 @@ fn tenants() {
             "name: readers",
             "name: everything",
             &[
-                "api-keys/k1.yaml:6:9: role `readers` does not exist, known: `everything`",
+                "api-keys/k1.yaml:6:9: role `readers` does not exist, known: `auditor`, `data-scientist`, `developer`, `everything`, `member`, `platform-operator`, `service`, `tenant-admin`",
                 "tenants.yaml:24:18: role `everything` is there already: tenants.yaml:19",
             ],
         ),

@@ -1,0 +1,170 @@
+//! Roles and rules as Cedar policies, in Cedar's JSON form: what operators wrote stands in it as values only, so that no
+//! name can be read as a part of a policy.
+
+use std::collections::BTreeSet;
+
+use cedar_policy::{Policy, PolicyId};
+use serde_json::{Value, json};
+
+use super::rule::{Condition, Outcome, Rule};
+use super::{CompileError, refused};
+use crate::identity::discovery::Network;
+use crate::registry::{EndpointKind, Permits};
+
+/// The name of a role's permit in decisions.
+pub(super) fn role_id(role: &str) -> String {
+    format!("role/{role}")
+}
+
+/// A role's permit: these endpoints, and of its tenant's models these. `None`: it permits nothing.
+pub(super) fn role(name: &str, permits: &Permits) -> Result<Option<Policy>, CompileError> {
+    let endpoints = permits.endpoints.clone().unwrap_or_else(|| EndpointKind::ALL.into_iter().collect());
+    if endpoints.is_empty() {
+        return Ok(None);
+    }
+    let own = json!({"in": {"left": var("resource"), "right": attribute(&var("principal"), "tenant")}});
+    let models = permits.models.as_ref().map(|models| {
+        let listed =
+            (!models.is_empty()).then(|| in_any("resource", "Model", models.iter().map(|model| model.as_str())));
+        any([Some(is("resource", "Endpoint")), listed].into_iter().flatten())
+    });
+    let policy = json!({
+        "effect": "permit",
+        "principal": {"op": "in", "entity": entity("Role", name)},
+        "action": actions(&endpoints),
+        "resource": {"op": "All"},
+        "conditions": [{"kind": "when", "body": all([Some(own), models.flatten()].into_iter().flatten())}],
+    });
+    made(role_id(name), policy).map(Some)
+}
+
+/// A rule's forbid, with its outcome as an annotation.
+pub(super) fn rule(rule: &Rule) -> Result<Policy, CompileError> {
+    let roles = rule.roles.as_ref().map(|roles| in_any("principal", "Role", roles.iter().map(String::as_str)));
+    let models = rule.models.as_ref();
+    let models = models.map(|models| in_any("resource", "Model", models.iter().map(|model| model.as_str())));
+    let classes = rule.gpu_classes.as_ref();
+    let classes = classes.map(|classes| in_any("resource", "GpuClass", classes.iter().map(String::as_str)));
+    let beside = match &rule.then {
+        Outcome::Restrict { to } => {
+            let listed = in_any("resource", "Model", to.iter().map(|model| model.as_str()));
+            all([is("resource", "Model"), not(&listed)].into_iter())
+        }
+        Outcome::Deny | Outcome::StepUp { .. } => None,
+    };
+    let clauses = [roles, models, classes, beside].into_iter().flatten();
+    let when = all(clauses.chain(rule.when.iter().filter_map(condition)));
+    let unless = match &rule.then {
+        Outcome::StepUp { acr, amr, max_age } => {
+            all([acr_of(acr), amr_of(amr), max_age.map(younger)].into_iter().flatten())
+        }
+        Outcome::Restrict { .. } | Outcome::Deny => None,
+    };
+    let conditions: Vec<Value> = [("when", when), ("unless", unless)]
+        .into_iter()
+        .filter_map(|(kind, body)| Some(json!({"kind": kind, "body": body?})))
+        .collect();
+    let policy = json!({
+        "effect": "forbid",
+        "principal": {"op": "All"},
+        "action": rule.endpoints.as_ref().map_or_else(|| json!({"op": "All"}), actions),
+        "resource": {"op": "All"},
+        "conditions": conditions,
+        "annotations": {"outcome": rule.then.word()},
+    });
+    made(rule.name.clone(), policy)
+}
+
+fn made(id: String, policy: Value) -> Result<Policy, CompileError> {
+    Policy::from_json(Some(PolicyId::new(id)), policy).map_err(refused)
+}
+
+/// A source that is not known meets every condition on sources: those who cannot be placed are not let off a rule.
+fn condition(condition: &Condition) -> Option<Value> {
+    let source = || attribute(&var("context"), "source");
+    // What is known of it, or true.
+    let placed = |known: Value| {
+        let has = json!({"has": {"left": var("context"), "attr": "source"}});
+        json!({"if-then-else": {"if": has, "then": known, "else": {"Value": true}}})
+    };
+    let among = |networks: &[Network]| {
+        any(networks.iter().map(|network| json!({"isInRange": [source(), {"ip": [value(network.to_string())]}]})))
+    };
+    match condition {
+        Condition::SourceIn(networks) => among(networks).map(placed),
+        Condition::SourceOutside(networks) => among(networks).map(|among| placed(not(&among))),
+        Condition::HoursIn { from, to } => hours(*from, *to),
+        Condition::HoursOutside { from, to } => hours(*from, *to).map(|within| not(&within)),
+        Condition::Days(days) => any(days.iter().map(|day| compare("==", "weekday", i64::from(*day)))),
+    }
+}
+
+/// From the first minute up to the second one; over midnight where the second is not later.
+fn hours(from: u16, to: u16) -> Option<Value> {
+    let parts = [compare(">=", "minute", from.into()), compare("<", "minute", to.into())].into_iter();
+    if from < to { all(parts) } else { any(parts) }
+}
+
+fn acr_of(classes: &BTreeSet<String>) -> Option<Value> {
+    let set: Vec<Value> = classes.iter().map(value).collect();
+    let acr = attribute(&var("context"), "acr");
+    (!set.is_empty()).then(|| json!({"contains": {"left": {"Set": set}, "right": acr}}))
+}
+
+fn amr_of(methods: &BTreeSet<String>) -> Option<Value> {
+    let set: Vec<Value> = methods.iter().map(value).collect();
+    let amr = attribute(&var("context"), "amr");
+    (!set.is_empty()).then(|| json!({"containsAny": {"left": {"Set": set}, "right": amr}}))
+}
+
+fn younger(age: std::time::Duration) -> Value {
+    compare("<=", "age", i64::try_from(age.as_secs()).unwrap_or(i64::MAX))
+}
+
+fn compare(operator: &str, attr: &str, with: i64) -> Value {
+    json!({operator: {"left": attribute(&var("context"), attr), "right": {"Value": with}}})
+}
+
+fn in_any<'a>(what: &str, kind: &str, ids: impl Iterator<Item = &'a str>) -> Value {
+    let ids: Vec<Value> = ids.map(|id| json!({"Value": {"__entity": entity(kind, id)}})).collect();
+    json!({"in": {"left": var(what), "right": {"Set": ids}}})
+}
+
+fn actions(kinds: &BTreeSet<EndpointKind>) -> Value {
+    let entities: Vec<Value> = kinds.iter().map(|kind| entity("Action", kind.name())).collect();
+    json!({"op": "in", "entities": entities})
+}
+
+fn is(what: &str, kind: &str) -> Value {
+    json!({"is": {"left": var(what), "entity_type": kind}})
+}
+
+fn not(what: &Value) -> Value {
+    json!({"!": {"arg": what}})
+}
+
+/// `None` of none.
+fn all(parts: impl Iterator<Item = Value>) -> Option<Value> {
+    parts.reduce(|left, right| json!({"&&": {"left": left, "right": right}}))
+}
+
+/// `None` of none.
+fn any(parts: impl Iterator<Item = Value>) -> Option<Value> {
+    parts.reduce(|left, right| json!({"||": {"left": left, "right": right}}))
+}
+
+fn attribute(of: &Value, name: &str) -> Value {
+    json!({".": {"left": of, "attr": name}})
+}
+
+fn var(name: &str) -> Value {
+    json!({"Var": name})
+}
+
+fn value(text: impl AsRef<str>) -> Value {
+    json!({"Value": text.as_ref()})
+}
+
+fn entity(kind: &str, id: &str) -> Value {
+    json!({"type": kind, "id": id})
+}

@@ -1,0 +1,108 @@
+//! Roles: a permit each, and what it answers to every question that can be asked before a request is there.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use cedar_policy::{Authorizer, Decision, Policy, PolicySet};
+
+use super::entities::World;
+use super::{Circumstances, CompileError, Resource, policy, refused, validate};
+use crate::registry::{EndpointKind, Model, Permits};
+
+/// The role of a credential that names none: all that its tenant may.
+pub const MEMBER: &str = "member";
+/// The platform's own people: principals of no tenant.
+pub const PLATFORM_OPERATOR: &str = "platform-operator";
+
+const TENANT_ADMIN: &str = "tenant-admin";
+const DEVELOPER: &str = "developer";
+const DATA_SCIENTIST: &str = "data-scientist";
+const AUDITOR: &str = "auditor";
+const SERVICE: &str = "service";
+
+/// Roles that are there without being written. Each permits all models of its tenant.
+pub const BUILT_IN: [&str; 7] = [MEMBER, TENANT_ADMIN, DEVELOPER, DATA_SCIENTIST, AUDITOR, SERVICE, PLATFORM_OPERATOR];
+
+/// The endpoints that a built-in role permits.
+#[must_use]
+pub fn built_in_endpoints(role: &str) -> BTreeSet<EndpointKind> {
+    EndpointKind::ALL
+        .into_iter()
+        .filter(|kind| [MEMBER, TENANT_ADMIN].contains(&role) || users(*kind).contains(&role))
+        .collect()
+}
+
+/// Who may use an endpoint, beside members and tenant admins, who may use all.
+const fn users(endpoint: EndpointKind) -> &'static [&'static str] {
+    match endpoint {
+        EndpointKind::Chat => &[DEVELOPER, DATA_SCIENTIST, SERVICE],
+        EndpointKind::Token => &[DEVELOPER, SERVICE],
+        EndpointKind::Job | EndpointKind::JobRenewal => &[DEVELOPER, DATA_SCIENTIST, SERVICE],
+        EndpointKind::Models => &[DEVELOPER, DATA_SCIENTIST, AUDITOR],
+    }
+}
+
+/// A role, compiled.
+#[derive(Clone, Debug)]
+pub struct RolePolicy {
+    name: Arc<str>,
+    policy: Option<Policy>,
+    permits: Permits,
+}
+
+impl RolePolicy {
+    /// Compiles a role that permits this much of what its tenant may, and asks it about every endpoint and model that
+    /// there is.
+    ///
+    /// # Errors
+    /// [`CompileError`] for a policy that Cedar or the schema refuses.
+    pub fn compile<'a>(
+        name: &str,
+        wanted: &Permits,
+        models: impl Iterator<Item = &'a Model> + Clone,
+    ) -> Result<Self, CompileError> {
+        let mut policies = PolicySet::new();
+        let policy = policy::role(name, wanted)?;
+        if let Some(policy) = &policy {
+            policies.add(policy.clone()).map_err(refused)?;
+        }
+        validate(&policies)?;
+        // A tenant that may use all of them stands for any: its name is no tenant's.
+        let world = World::new("*", models.clone(), [name].into_iter())?;
+        let circumstances = Circumstances::none();
+        let permitted = |endpoint, resource: Resource<'_>| {
+            let request = world.request(name, endpoint, resource, &circumstances);
+            request.is_some_and(|request| {
+                let response = Authorizer::new().is_authorized(&request, &policies, world.entities());
+                response.decision() == Decision::Allow && response.diagnostics().errors().next().is_none()
+            })
+        };
+        let endpoints: BTreeSet<EndpointKind> =
+            EndpointKind::ALL.into_iter().filter(|kind| permitted(*kind, Resource::Endpoint)).collect();
+        let usable = |model: &Model| endpoints.iter().any(|kind| permitted(*kind, Resource::Model(&model.name)));
+        let named = || models.filter(|model| usable(model)).map(|model| model.name.clone()).collect();
+        let permits = Permits {
+            models: wanted.models.as_ref().map(|_| named()),
+            endpoints: wanted.endpoints.as_ref().map(|_| endpoints.clone()),
+            roles: BTreeSet::from([Arc::from(name)]),
+        };
+        Ok(Self { name: Arc::from(name), policy, permits })
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it permits, whatever the circumstances.
+    #[must_use]
+    pub const fn permits(&self) -> &Permits {
+        &self.permits
+    }
+
+    /// Its permit, if there is anything that it permits.
+    pub(super) const fn policy(&self) -> Option<&Policy> {
+        self.policy.as_ref()
+    }
+}
