@@ -29,6 +29,7 @@ mod inline_marks;
 mod inline_orders;
 mod inline_phases;
 mod inline_stage;
+mod jobs;
 mod jwt;
 mod last_hop;
 mod limits;

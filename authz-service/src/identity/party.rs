@@ -6,9 +6,9 @@ use std::collections::HashMap;
 use gateway_core::name::TenantName;
 use jiff::Timestamp;
 
-use crate::authorization::MEMBER;
 use super::api_key::{self, KeyRecord};
 use super::{CredentialError, Identity, KEY_PRINCIPAL, instant};
+use crate::authorization::MEMBER;
 use crate::identity::jwt::own::Exchanged;
 use crate::registry::{EndpointKind, KeyTerms, Limit, Permits, Registry};
 
