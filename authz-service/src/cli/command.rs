@@ -239,7 +239,7 @@ pub(super) struct NewKey {
     /// A model that it may use; repeat for more. Without one: all that tenant and role allow
     #[arg(long = "model", value_name = "MODEL")]
     pub(super) models: Vec<String>,
-    /// An endpoint that it may use, `chat` or `models`; repeat for more. Without one: all
+    /// An endpoint that it may use: `chat`, `models`, `token`, `job`, `jobRenewal`; repeat for more. Without one: all
     #[arg(long = "endpoint", value_name = "ENDPOINT")]
     pub(super) endpoints: Vec<String>,
     /// A role that narrows it
