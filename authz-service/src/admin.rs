@@ -17,7 +17,7 @@ use gateway_core::name::TenantName;
 
 pub use messages::{
     AuditPage, AuthorityMade, CertificateIssued, CertificateState, CreateKey, CreatedKey, IssueCertificate, IssuedRow,
-    KeyRow, KeyState, KeyText, LimitLeft, NewKeyBody, Reloaded, TenantUsage, Usage,
+    JobRow, JobState, KeyRow, KeyState, KeyText, LimitLeft, NewKeyBody, NewSigningKey, Reloaded, TenantUsage, Usage,
 };
 
 pub use operations::{Administration, Running};
@@ -97,6 +97,19 @@ pub trait Operations: Send + Sync + 'static {
 
     /// What every tenant has used, and what is left of each limit.
     fn usage(&self) -> impl Future<Output = Result<Usage, AdminError>> + Send;
+
+    /// Makes another key for the service's own tokens; `at_once`: those of before are not good any more.
+    fn rotate_signing_key(
+        &self,
+        by: Operator,
+        at_once: bool,
+    ) -> impl Future<Output = Result<NewSigningKey, AdminError>> + Send;
+
+    /// Jobs of one tenant, or of all, by tenant and start.
+    fn list_jobs(&self, tenant: Option<TenantName>) -> impl Future<Output = Result<Vec<JobRow>, AdminError>> + Send;
+
+    /// Ends a job for good; ending it again is no error.
+    fn revoke_job(&self, by: Operator, id: String) -> impl Future<Output = Result<JobRow, AdminError>> + Send;
 
     /// Reads the policies' directory again, as on SIGHUP; a bad set leaves the last good one in force.
     fn reload(&self, by: Operator) -> impl Future<Output = Result<Reloaded, AdminError>> + Send;

@@ -8,6 +8,7 @@ mod audit;
 mod cert;
 mod check;
 mod command;
+mod job;
 mod key;
 mod listed_proxy;
 mod login;
@@ -31,9 +32,10 @@ pub use proxies_addr::{ProxiesAddr, ProxiesAddrError};
 pub use unix_addr::{UnixAddr, UnixAddrError};
 
 use crate::admin::client::{CallError, Client};
+use crate::admin::messages::RotateBody;
 use crate::identity::spiffe::SpiffeId;
 use crate::login::LoginError;
-use command::{AuditCommand, Command, KeyCommand, VaultCommand};
+use command::{AuditCommand, Command, KeyCommand, SigningKeyCommand, VaultCommand};
 
 /// Where the admin socket is when neither `--admin` nor this variable says so otherwise.
 pub const DEFAULT_ADMIN: &str = "unix:/run/bulkhead/admin.sock";
@@ -61,6 +63,8 @@ pub struct ServeOptions {
     pub http: SocketAddr,
     /// Whose peers speak for clients, in front of the proxies.
     pub mesh: Option<MeshOptions>,
+    /// Name of the service as an issuer of tokens.
+    pub issuer: String,
     /// Failed logins that a source has a minute.
     pub failed_logins_per_minute: NonZeroU32,
 }
@@ -175,6 +179,11 @@ async fn ask(client: &Client, command: Command, out: &mut dyn Write) -> Result<(
         Command::Key(KeyCommand::List { tenant, output }) => key::list(client, tenant.as_deref(), output, out).await,
         Command::Cert(asked) => cert::run(client, asked, out).await,
         Command::Vault(VaultCommand::Put { tenant, provider }) => vault::put(client, &tenant, &provider, out).await,
+        Command::Job(command) => job::run(client, command, out).await,
+        Command::SigningKey(SigningKeyCommand::Rotate { at_once }) => {
+            let made = client.rotate_signing_key(&RotateBody { at_once }).await?;
+            Ok(writeln!(out, "signing key {}, signs from {}", made.id, made.signs_from)?)
+        }
         Command::Audit(AuditCommand::Tail { output, limit, follow }) => {
             audit::tail(client, output, limit, follow, out).await
         }

@@ -30,6 +30,8 @@ use crate::identity::Identity;
 use crate::identity::api_key::KeyRecord;
 use crate::identity::certificate::RevokedSerials;
 use crate::identity::discovery::KeyRing;
+use crate::identity::job::JobRecord;
+use crate::identity::jwt::own::Own;
 use crate::ledger::{GrantId, Ledger, Reservation};
 use crate::registry::{CredentialHeader, EndpointKind, Registry, Tenant};
 use crate::sightings::Sightings;
@@ -74,6 +76,10 @@ pub struct Grounds<'a> {
     pub revoked_certificates: &'a RevokedSerials,
     /// The tenants' own keys of providers.
     pub vault: &'a dyn OwnKeys,
+    /// The service as an issuer of tokens.
+    pub own: &'a Own,
+    /// Long jobs, by their ids.
+    pub jobs: &'a HashMap<String, Arc<JobRecord>>,
     /// Budgets, rates, requests in flight.
     pub ledger: &'a Ledger,
     /// Where principals are known from.
@@ -137,6 +143,8 @@ pub struct Facts {
     pub key_id: Option<String>,
     /// Kind of credential.
     pub method: &'static str,
+    /// Who acts for the principal, the latest first.
+    pub actors: Vec<String>,
     /// Canonical model.
     pub model: Option<ModelName>,
     /// Provider.
@@ -226,6 +234,7 @@ fn admit(grounds: &Grounds<'_>, arrival: &Arrival<'_>, room: Room, facts: &mut F
     facts.principal.clone_from(&identity.principal);
     facts.key_id.clone_from(&identity.key_id);
     facts.method = identity.method;
+    facts.actors = identity.actors.iter().map(|actor| actor.name.clone()).collect();
     let tenant = caller::tenant(registry, &identity, &checked, &claims)?;
     if identity.permits.endpoints.as_ref().is_some_and(|permitted| !permitted.contains(&endpoint.kind)) {
         return Err(Code::EndpointNotAllowed.into());
@@ -237,7 +246,11 @@ fn admit(grounds: &Grounds<'_>, arrival: &Arrival<'_>, room: Room, facts: &mut F
         EndpointKind::Rotate if identity.key_id.is_none() => {
             Err(Denial::new(Code::EndpointNotAllowed).detail("Only an API key is rotated here.").into())
         }
-        EndpointKind::Models | EndpointKind::Rotate => {
+        EndpointKind::Models
+        | EndpointKind::Rotate
+        | EndpointKind::Token
+        | EndpointKind::Job
+        | EndpointKind::JobRenewal => {
             body::check_length(&checked, wire::MAX_DATA_BODY_BYTES as u64)?;
             Ok(answer::data(arrival, &identity, tenant, &access, checked.content_length, room))
         }

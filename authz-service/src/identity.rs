@@ -6,9 +6,12 @@ pub mod api_key;
 pub mod authority;
 pub mod certificate;
 pub mod discovery;
+pub mod exchange;
 pub mod forwarded;
+pub mod job;
 pub mod jwt;
 pub mod last_used;
+mod party;
 pub mod spiffe;
 mod strict;
 
@@ -17,6 +20,8 @@ use gateway_core::name::TenantName;
 
 use crate::authorization::Login;
 use crate::registry::{Limit, Permits};
+
+pub use party::{Origin, Party, Standing};
 
 /// Prefix of the principals that API keys stand for; no token's subject may start with it.
 pub const KEY_PRINCIPAL: &str = "key:";
@@ -43,8 +48,14 @@ pub struct Identity {
     pub expires_at: jiff::Timestamp,
     /// How its holder logged in; of a key, nothing is known.
     pub login: Login,
-    /// `jwt`, `api_key` or `certificate`.
+    /// `jwt`, `api_key`, `certificate`, `exchange` or `job`.
     pub method: &'static str,
+    /// Where the principal's token came from; none: it is an API key.
+    pub origin: Option<Origin>,
+    /// Who acts for the principal, the latest first; empty: it acts itself.
+    pub actors: Vec<Party>,
+    /// The job whose credential it is, and which of its two.
+    pub job: Option<(String, job::Shown)>,
 }
 
 /// A credential that proves nobody: the same to every stranger, with a reason for the log.
@@ -97,6 +108,9 @@ impl From<jwt::JwtIdentity> for Identity {
             expires_at: instant(token.expires_at),
             login: token.login,
             method: "jwt",
+            origin: Some(Origin { issuer: token.issuer.url.clone(), scopes: token.scopes }),
+            actors: Vec::new(),
+            job: None,
         }
     }
 }
@@ -114,6 +128,9 @@ impl From<api_key::KeyIdentity> for Identity {
             expires_at: key.expires_at,
             login: Login::default(),
             method: "api_key",
+            origin: None,
+            actors: Vec::new(),
+            job: None,
         }
     }
 }
@@ -124,12 +141,16 @@ impl From<certificate::CertificateIdentity> for Identity {
             tenant: certificate.tenant,
             principal: certificate.principal,
             key_id: None,
+            chain: None,
             permits: certificate.permits,
             bound: true,
             limits: Vec::new(),
             expires_at: certificate.expires_at,
             login: Login::default(),
             method: "certificate",
+            origin: None,
+            actors: Vec::new(),
+            job: None,
         }
     }
 }

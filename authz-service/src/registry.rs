@@ -106,6 +106,17 @@ pub struct Plan {
     pub grant_ttl: Duration,
     /// How closely decisions are written down.
     pub audit: Audit,
+    /// Long jobs; none: there are none.
+    pub jobs: Option<Jobs>,
+}
+
+/// Jobs that outlive the credential that started them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Jobs {
+    /// None runs longer.
+    pub longest: Duration,
+    /// Their credentials live this long.
+    pub renew_every: Duration,
 }
 
 /// How closely decisions are written down.
@@ -273,11 +284,17 @@ pub enum EndpointKind {
     Models,
     /// An API key's own rotation.
     Rotate,
+    /// Token exchange (RFC 8693).
+    Token,
+    /// Start of a long job.
+    Job,
+    /// The next credential of a long job.
+    JobRenewal,
 }
 
 impl EndpointKind {
     /// Every kind.
-    pub const ALL: [Self; 3] = [Self::Chat, Self::Models, Self::Rotate];
+    pub const ALL: [Self; 6] = [Self::Chat, Self::Models, Self::Rotate, Self::Token, Self::Job, Self::JobRenewal];
 
     /// As resources and operators name it.
     #[must_use]
@@ -286,6 +303,9 @@ impl EndpointKind {
             Self::Chat => "chat",
             Self::Models => "models",
             Self::Rotate => "rotate",
+            Self::Token => "token",
+            Self::Job => "job",
+            Self::JobRenewal => "jobRenewal",
         }
     }
 
@@ -299,7 +319,7 @@ impl EndpointKind {
     #[must_use]
     pub const fn method(self) -> &'static str {
         match self {
-            Self::Chat | Self::Rotate => "POST",
+            Self::Chat | Self::Rotate | Self::Token | Self::Job | Self::JobRenewal => "POST",
             Self::Models => "GET",
         }
     }
@@ -311,6 +331,9 @@ impl EndpointKind {
             Self::Chat => None,
             Self::Models => Some("/v1/models"),
             Self::Rotate => Some("/bulkhead/v1/keys/rotate"),
+            Self::Token => Some("/bulkhead/v1/token"),
+            Self::Job => Some("/bulkhead/v1/jobs"),
+            Self::JobRenewal => Some("/bulkhead/v1/jobs/renew"),
         }
     }
 }
@@ -442,7 +465,22 @@ pub struct Scopes {
     pub permits: HashMap<String, Permits>,
 }
 
+impl Issuer {
+    /// What tokens with these scopes may use at an endpoint: what the roles of any of them do. Without scopes: its role.
+    pub fn permits_at<'a>(&self, scopes: impl Iterator<Item = &'a str>, endpoint: EndpointKind) -> Permits {
+        let Some(known) = &self.scopes else { return self.permits.clone() };
+        Permits::any_at(scopes.filter_map(|name| known.permits.get(name)), endpoint)
+    }
+}
+
 impl Permits {
+    /// What both permit, with the roles of either.
+    #[must_use]
+    pub fn narrow(self, other: Self) -> Self {
+        let roles = self.roles.into_iter().chain(other.roles).collect();
+        Self { models: both(self.models, other.models), endpoints: both(self.endpoints, other.endpoints), roles }
+    }
+
     /// What any of these permits at one endpoint; of none, nothing. Rules about any of their roles meet it, also about one
     /// that permits nothing here.
     #[must_use]
@@ -498,5 +536,12 @@ impl Registry {
             .iter()
             .filter(|provider| tenant.regions.contains(&provider.region))
             .find_map(|provider| provider.models.get(model).map(|upstream| (provider, upstream.as_str())))
+    }
+}
+
+fn both<T: Ord>(a: Option<BTreeSet<T>>, b: Option<BTreeSet<T>>) -> Option<BTreeSet<T>> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.into_iter().filter(|item| b.contains(item)).collect()),
+        (one, other) => one.or(other),
     }
 }

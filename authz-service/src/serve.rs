@@ -1,11 +1,12 @@
 //! The running service: its state, its listeners, its clock.
 //!
 //! Listeners that share nothing but state: the proxies' (ext_authz, rate limits, Gate, health, data endpoints) on this host
-//! and on TLS, the admin socket, and a loopback HTTP port for probes and metrics.
+//! and on TLS, the admin socket, and a loopback HTTP port for probes, metrics and our public keys.
 
 mod check;
 mod data;
 mod gate;
+mod jwks;
 mod last_hop;
 pub mod logs;
 mod mesh;
@@ -32,7 +33,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch as flag;
 
 pub use mesh::MeshError;
-pub use service::{Service, StartError};
+pub use service::{Clock, NewSigningKeyError, Rotation, Service, StartError, wall_clock};
 pub use tls::TlsError;
 
 use crate::admin::listener::{self, AdminListener, BindError};
@@ -82,9 +83,17 @@ pub enum ServeError {
 /// # Errors
 /// [`ServeError`] when it cannot start or a listener fails.
 pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
+    run_by(options, wall_clock()).await
+}
+
+/// [`run`] by another clock: what no command line says.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_by(options: ServeOptions, clock: Clock) -> Result<(), ServeError> {
     // Before they are read: what changes meanwhile is a change.
     let (look, _) = watch::looked(vec![options.policies.clone()]).await;
-    let service = Service::start(&options)?;
+    let service = Service::start(&options, clock)?;
     let (stop, stopping) = flag::channel(false);
     let router = router::proxies(&service, &options.listed)?;
     let proxies = LocalListener::bind(&options.proxies).await?;
@@ -92,6 +101,7 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
     let admin = AdminListener::bind(options.admin.path())?;
     let http = metrics::bind_http(options.http).await?;
     let probes = metrics::http_router(Arc::clone(service.metrics()), Arc::clone(service.readiness()));
+    let probes = probes.merge(jwks::router(Arc::clone(&service)));
     let operations = Arc::new(Administration::new(Arc::clone(&service)));
     let clock = tokio::spawn(housekeeping(Arc::clone(&service)));
     let watch = tokio::spawn(watch::resources(Arc::clone(&service), look));
@@ -111,7 +121,7 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
     signals.abort();
     clock.abort();
     watch.abort();
-    service.record_refused_sources(service::now()).await;
+    service.record_refused_sources(service.now()).await;
     service.keep_last_used().await;
     tracing::info!("stopped");
     Ok(())

@@ -30,7 +30,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use audit::{AuditLine, AuditRecord, BY_PROXY, Decision, SettledLine};
 pub use certificates::{AuthorityRow, CertificateCommand, CertificateRow};
-pub use command::{Command, KeyRow, LeasedEnd, Refusal, Settle, VaultRow};
+pub use command::{Command, IssuedRow, JobRow, KeyRow, LeasedEnd, Refusal, Settle, SigningKeyRow, VaultRow};
 pub use open::StoreError;
 pub use reader::{Reader, TenantUsage};
 pub use restored::{Restored, Salt, Sources};

@@ -1,4 +1,5 @@
-//! The tenants' own provider keys, sealed; and the key that everything is sealed under.
+//! The tenants' own provider keys and the key of the service's own tokens, sealed; and the key that everything is sealed
+//! under.
 //!
 //! Plaintext lives in [`Secret`]s only: never in a log, an error, a `Debug` output or the store.
 
@@ -7,6 +8,7 @@ mod grant_key;
 mod kek;
 mod private_file;
 mod random;
+mod token_key;
 
 use std::fmt;
 
@@ -19,6 +21,7 @@ pub use kek::{Kek, KekError};
 pub use private_file::{PrivateFileError, read_private};
 pub(crate) use random::draw;
 pub use random::{Random, RandomError, system_random};
+pub use token_key::TokenKey;
 
 /// Bytes that nobody may read by accident: wiped when dropped, compared in constant time, never shown.
 #[derive(Clone)]

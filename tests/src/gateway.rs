@@ -152,7 +152,7 @@ impl Drop for Gateway {
         if std::thread::panicking() {
             eprintln!("{}", self.envoy.tail());
             if let Some(service) = &self.service {
-                eprintln!("{}", service.process().tail());
+                eprintln!("{}", service.tail());
             }
             if let Some(directory) = self.directory.take() {
                 eprintln!("kept: {}", directory.keep().display());

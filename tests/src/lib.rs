@@ -18,6 +18,7 @@ pub mod fake_service;
 pub mod gateway;
 pub mod mint;
 pub mod oidc;
+pub mod pipeline;
 pub mod policies;
 pub mod process;
 pub mod upstream;

@@ -1,7 +1,7 @@
 //! Tokens of an issuer that publishes its keys: the certified `oidc-provider`, rotating under load, hung, back again; and
 //! tokens that are bound to a client certificate. What a bad provider says: beside the code (`identity/discovery/tests.rs`).
 
-mod bound;
+pub(crate) mod bound;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

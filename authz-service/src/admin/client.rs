@@ -14,8 +14,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 
-use super::messages::{NewAuthorityBody, NewCertificateBody, RevokeCertificateBody};
-use super::{AuditPage, AuthorityMade, CertificateIssued, CreatedKey, IssuedRow, KeyRow, NewKeyBody, Reloaded, Usage};
+use super::messages::{NewAuthorityBody, NewCertificateBody, RevokeCertificateBody, RotateBody};
+use super::{
+    AuditPage, AuthorityMade, CertificateIssued, CreatedKey, IssuedRow, JobRow, KeyRow, NewKeyBody, NewSigningKey,
+    Reloaded, Usage,
+};
 use crate::vault::Secret;
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -161,6 +164,33 @@ impl Client {
     /// [`CallError`].
     pub async fn usage(&self) -> Result<Usage, CallError> {
         read(&self.call(Method::GET, "/v1/usage", JSON, Bytes::new()).await?)
+    }
+
+    /// Jobs of one tenant or of all.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn list_jobs(&self, tenant: Option<&str>) -> Result<Vec<JobRow>, CallError> {
+        let path = tenant.map_or_else(|| "/v1/jobs".into(), |tenant| format!("/v1/jobs?tenant={}", segment(tenant)));
+        read(&self.call(Method::GET, &path, JSON, Bytes::new()).await?)
+    }
+
+    /// Ends a job.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn revoke_job(&self, id: &str) -> Result<JobRow, CallError> {
+        let path = format!("/v1/jobs/{}/revoke", segment(id));
+        read(&self.call(Method::POST, &path, JSON, Bytes::new()).await?)
+    }
+
+    /// Makes another key for the service's own tokens.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn rotate_signing_key(&self, body: &RotateBody) -> Result<NewSigningKey, CallError> {
+        let body = serde_json::to_vec(body).map_err(|error| CallError::Unreadable(error.to_string()))?;
+        read(&self.call(Method::POST, "/v1/signing-key/rotate", JSON, body.into()).await?)
     }
 
     /// Has the policies read again.

@@ -11,7 +11,7 @@ use super::client::Client;
 use super::listener::{self, AdminListener};
 use super::{
     AdminError, AuditPage, AuthorityMade, CertificateIssued, CreateKey, CreatedKey, IssueCertificate, IssuedRow,
-    KeyRow, KeyState, KeyText, Operations, Operator, Reloaded, TenantUsage, Usage,
+    JobRow, KeyRow, KeyState, KeyText, NewSigningKey, Operations, Operator, Reloaded, TenantUsage, Usage,
 };
 use crate::identity::certificate::Serial;
 use crate::vault::Secret;
@@ -132,6 +132,20 @@ impl Operations for Remembered {
 
     async fn usage(&self) -> Result<Usage, AdminError> {
         Ok(Usage { tenants: vec![TenantUsage { tenant: "acme".into(), micro_usd: 1_234, ..TenantUsage::default() }] })
+    }
+
+    async fn list_jobs(&self, tenant: Option<TenantName>) -> Result<Vec<JobRow>, AdminError> {
+        tenant.as_ref().map(known).transpose()?;
+        Ok(Vec::new())
+    }
+
+    async fn revoke_job(&self, _by: Operator, id: String) -> Result<JobRow, AdminError> {
+        Err(AdminError::unknown("job", &id, []))
+    }
+
+    async fn rotate_signing_key(&self, _by: Operator, at_once: bool) -> Result<NewSigningKey, AdminError> {
+        self.note(format!("rotate {at_once}"));
+        Ok(NewSigningKey { id: "s1".into(), signs_from: Timestamp::UNIX_EPOCH })
     }
 
     async fn reload(&self, _by: Operator) -> Result<Reloaded, AdminError> {

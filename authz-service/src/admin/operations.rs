@@ -4,11 +4,13 @@
 //! carried to its end when the operator hangs up. What only tightens takes effect before it is durable.
 
 mod certificate;
+mod job;
 mod key;
 mod key_revocation;
 mod key_rotation;
 mod provider_key;
 mod report;
+mod signing_key;
 #[cfg(test)]
 mod tests;
 
@@ -23,13 +25,15 @@ use tokio::sync::Mutex;
 pub use self::key_rotation::{RotateError, RotateKey, RotatedKey, rotate_key};
 use super::{
     AdminError, AuditPage, AuthorityMade, CertificateIssued, CreateKey, CreatedKey, IssueCertificate, IssuedRow,
-    KeyRow, Operations, Operator, Reloaded, Usage,
+    JobRow, KeyRow, NewSigningKey, Operations, Operator, Reloaded, Usage,
 };
 use crate::identity::api_key::KeyRecord;
 use crate::identity::certificate::Serial;
+use crate::identity::job::JobRecord;
 use crate::ledger::Ledger;
 use crate::registry::{Registry, Tenant};
 use crate::resource::Problem;
+use crate::serve::{NewSigningKeyError, Rotation};
 use crate::store::{AuditRecord, Command, Decision, Reader, Store, VaultRow, WriteError};
 use crate::vault::{Kek, Secret};
 
@@ -61,6 +65,23 @@ pub trait Running: Send + Sync + 'static {
     fn keep_provider_key(&self, row: VaultRow);
     /// Refuses this certificate from now on.
     fn revoke_certificate(&self, tenant: &TenantName, serial: &Serial);
+    /// Every long job that is known.
+    fn jobs(&self) -> Vec<JobRecord>;
+    /// Ends a job, `with` in the same commit; `None`: there is none.
+    fn end_job(
+        &self,
+        id: &str,
+        with: Vec<Command>,
+    ) -> impl Future<Output = Result<Option<JobRecord>, WriteError>> + Send;
+    /// What time it is.
+    fn time(&self) -> Timestamp;
+    /// Makes another key for the service's own tokens, `with` in the same commit: its id, and since when it signs
+    /// (milliseconds since 1970).
+    fn rotate_signing_key(
+        &self,
+        rotation: Rotation,
+        with: Vec<Command>,
+    ) -> impl Future<Output = Result<(String, u64), NewSigningKeyError>> + Send;
     /// Reads the directory again, keeps a good set in the store and puts it in force.
     fn reload(&self) -> impl Future<Output = Result<(), Vec<Problem>>> + Send;
 }
@@ -145,6 +166,20 @@ impl<R: Running> Operations for Administration<R> {
         report::usage(&*self.0.running).await
     }
 
+    async fn list_jobs(&self, tenant: Option<TenantName>) -> Result<Vec<JobRow>, AdminError> {
+        self.0.list_jobs(tenant.as_ref())
+    }
+
+    async fn revoke_job(&self, by: Operator, id: String) -> Result<JobRow, AdminError> {
+        let inner = Arc::clone(&self.0);
+        to_its_end(async move { inner.revoke_job(by, id).await }).await
+    }
+
+    async fn rotate_signing_key(&self, by: Operator, at_once: bool) -> Result<NewSigningKey, AdminError> {
+        let inner = Arc::clone(&self.0);
+        to_its_end(async move { inner.rotate_signing_key(by, at_once).await }).await
+    }
+
     async fn reload(&self, by: Operator) -> Result<Reloaded, AdminError> {
         let inner = Arc::clone(&self.0);
         to_its_end(async move { inner.reload(by).await }).await
@@ -176,7 +211,7 @@ impl<R: Running> Inner<R> {
     /// The audit record of an operator's action on a tenant or a key of it.
     fn about(&self, by: Operator, code: &str, tenant: &str, key_id: &str, detail: String) -> Command {
         Command::AdminAudit(Box::new(AuditRecord {
-            at_ms: milliseconds(Timestamp::now()),
+            at_ms: milliseconds(self.running.time()),
             tenant: tenant.to_owned(),
             principal: format!("uid:{}", by.uid),
             key_id: key_id.to_owned(),

@@ -17,8 +17,8 @@ use zeroize::Zeroizing;
 
 use super::messages::{NewAuthorityBody, NewCertificateBody, RevokeCertificateBody};
 use super::{
-    AdminError, AuditPage, AuthorityMade, CertificateIssued, CreatedKey, IssuedRow, KeyRow, NewKeyBody, Operations,
-    Operator, Reloaded, Usage, messages,
+    AdminError, AuditPage, AuthorityMade, CertificateIssued, CreatedKey, IssuedRow, JobRow, KeyRow, NewKeyBody,
+    NewSigningKey, Operations, Operator, Reloaded, Usage, messages,
 };
 use crate::vault::Secret;
 
@@ -41,6 +41,9 @@ pub fn router<O: Operations>(operations: Arc<O>) -> Router {
         .route("/v1/certificates/revoke", post(revoke_certificate::<O>))
         .route("/v1/audit", get(audit::<O>))
         .route("/v1/usage", get(usage::<O>))
+        .route("/v1/jobs", get(list_jobs::<O>))
+        .route("/v1/jobs/{id}/revoke", post(revoke_job::<O>))
+        .route("/v1/signing-key/rotate", post(rotate_signing_key::<O>))
         .route("/v1/reload", post(reload::<O>))
         .fallback(async || problem(404, "not_found", "no such endpoint"))
         .method_not_allowed_fallback(async || {
@@ -168,6 +171,33 @@ async fn audit<O: Operations>(
 
 async fn usage<O: Operations>(State(operations): State<Arc<O>>) -> Result<Json<Usage>, AdminError> {
     operations.usage().await.map(Json)
+}
+
+async fn list_jobs<O: Operations>(
+    State(operations): State<Arc<O>>,
+    query: Result<Query<KeysQuery>, QueryRejection>,
+) -> Result<Json<Vec<JobRow>>, AdminError> {
+    let Query(query) = query.map_err(|rejection| AdminError::Invalid(rejection.body_text()))?;
+    let tenant = query.tenant.as_deref().map(messages::tenant).transpose()?;
+    operations.list_jobs(tenant).await.map(Json)
+}
+
+async fn revoke_job<O: Operations>(
+    State(operations): State<Arc<O>>,
+    ConnectInfo(by): ConnectInfo<Operator>,
+    Path(id): Path<String>,
+) -> Result<Json<JobRow>, AdminError> {
+    operations.revoke_job(by, id).await.map(Json)
+}
+
+async fn rotate_signing_key<O: Operations>(
+    State(operations): State<Arc<O>>,
+    ConnectInfo(by): ConnectInfo<Operator>,
+    body: Result<Json<messages::RotateBody>, JsonRejection>,
+) -> Result<(StatusCode, Json<NewSigningKey>), AdminError> {
+    let Json(body) = body.map_err(|rejection| AdminError::Invalid(rejection.body_text()))?;
+    let made = operations.rotate_signing_key(by, body.at_once).await?;
+    Ok((StatusCode::CREATED, Json(made)))
 }
 
 async fn reload<O: Operations>(

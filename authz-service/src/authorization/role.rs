@@ -36,6 +36,8 @@ pub fn built_in_endpoints(role: &str) -> BTreeSet<EndpointKind> {
 const fn users(endpoint: EndpointKind) -> &'static [&'static str] {
     match endpoint {
         EndpointKind::Chat => &[DEVELOPER, DATA_SCIENTIST, SERVICE],
+        EndpointKind::Token => &[DEVELOPER, SERVICE],
+        EndpointKind::Job | EndpointKind::JobRenewal => &[DEVELOPER, DATA_SCIENTIST, SERVICE],
         EndpointKind::Models => &[DEVELOPER, DATA_SCIENTIST, AUDITOR],
         // Whoever has a key exchanges it: a rotation opens nothing that the key does not.
         EndpointKind::Rotate => &[DEVELOPER, DATA_SCIENTIST, AUDITOR, SERVICE],

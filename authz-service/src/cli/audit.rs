@@ -52,6 +52,7 @@ struct Shown {
     time: String,
     tenant: Option<String>,
     principal: Option<String>,
+    actors: Vec<String>,
     decision: String,
     code: Option<String>,
     model: Option<String>,
@@ -79,7 +80,7 @@ fn row(record: &RawValue) -> Result<[String; 9], CliError> {
     let cells = [
         Some(shown.time),
         shown.tenant,
-        shown.principal,
+        shown.principal.map(|principal| [principal].into_iter().chain(shown.actors).collect::<Vec<_>>().join(" < ")),
         Some(shown.decision),
         shown.code,
         shown.model,

@@ -55,6 +55,12 @@ pub(super) enum Command {
     /// Keep the tenants' own provider keys
     #[command(subcommand)]
     Vault(VaultCommand),
+    /// List and end long jobs
+    #[command(subcommand)]
+    Job(JobCommand),
+    /// Rotate the key of the service's own tokens
+    #[command(subcommand)]
+    SigningKey(SigningKeyCommand),
     /// Read the audit log
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -155,6 +161,11 @@ pub(super) struct ServeArgs {
     /// Loopback address of /metrics, /healthz and /readyz
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9464")]
     http: SocketAddr,
+    /// Name of this service as an issuer of tokens: exact `iss` and `aud` of those that a token exchange hands out
+    ///
+    /// A tenant's own issuer of the same name is never asked: its tokens would be taken for ours.
+    #[arg(long, value_name = "URL", default_value = "https://bulkhead.internal", value_parser = issuer)]
+    issuer: String,
     /// Failed logins that one source has a minute; then it is answered 429, before anything is looked up
     ///
     /// A source is the client's address as Envoy trusts it, an IPv6 one by its /64: Envoy's configuration hands it over
@@ -255,7 +266,7 @@ pub(super) struct NewKey {
     /// A model that it may use; repeat for more. Without one: all that tenant and role allow
     #[arg(long = "model", value_name = "MODEL")]
     pub(super) models: Vec<String>,
-    /// An endpoint that it may use, `chat`, `models` or `rotate`; repeat for more. Without one: all
+    /// An endpoint that it may use: `chat`, `models`, `rotate`, `token`, `job`, `jobRenewal`; repeat for more. Without one: all
     #[arg(long = "endpoint", value_name = "ENDPOINT")]
     pub(super) endpoints: Vec<String>,
     /// A block of addresses that it may be used from, `10.1.0.0/16` or `2001:db8::/32`; repeat for more. Without one: anywhere
@@ -365,6 +376,41 @@ Example:
 }
 
 #[derive(Debug, Subcommand)]
+pub(super) enum JobCommand {
+    /// List jobs
+    #[command(after_help = "\
+States: active; lapsed (not renewed in time); ended (its time is over); revoked. Only active jobs open anything. A job that
+is over is listed for another day.")]
+    List {
+        /// Of this tenant only
+        #[arg(long)]
+        tenant: Option<String>,
+        /// How to print them
+        #[arg(long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
+    /// End a job, for good and at once
+    Revoke {
+        /// Id of the job, as `job list` shows it
+        id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum SigningKeyCommand {
+    /// Make another key for the tokens that exchanges hand out
+    #[command(after_help = "\
+The new key is published at once (`/jwks.json` on the --http port) and signs five minutes later; the one before verifies
+until its last token has expired. With --at-once, for a key that somebody else may have, the new one signs now and every
+token of those before is refused.")]
+    Rotate {
+        /// Sign with it now, and refuse the tokens of all keys before
+        #[arg(long)]
+        at_once: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub(super) enum AuditCommand {
     /// Print the newest records, oldest first
     #[command(after_help = "\
@@ -399,7 +445,7 @@ pub(super) enum Output {
 impl ServeArgs {
     /// With the socket that the global `--admin` named.
     pub(super) fn into_options(self, admin: UnixAddr) -> ServeOptions {
-        let Self { policies, state, kek_file, proxies, http, failed_logins_per_minute, .. } = self;
+        let Self { policies, state, kek_file, proxies, http, issuer, failed_logins_per_minute, .. } = self;
         let files = self.tls_cert.zip(self.tls_key).zip(self.tls_client_ca);
         let files = files.map(|((certificate, key), client_ca)| TlsFiles { certificate, key, client_ca });
         let mesh = self.mesh_ca.map(|ca| MeshOptions { ca, peers: self.mesh_peer });
@@ -414,7 +460,18 @@ impl ServeArgs {
             admin,
             http,
             mesh,
+            issuer,
             failed_logins_per_minute,
         }
+    }
+}
+
+/// A name that tokens and headers can hold: `https://` and 1 to 247 visible ASCII characters without quotes.
+fn issuer(text: &str) -> Result<String, String> {
+    let fits = |rest: &str| (1..=247).contains(&rest.len()) && rest.bytes().all(|b| b.is_ascii_graphic() && b != b'"');
+    if text.strip_prefix("https://").is_some_and(fits) {
+        Ok(text.to_owned())
+    } else {
+        Err("an issuer is `https://` and a name of at most 247 visible ASCII characters".to_owned())
     }
 }

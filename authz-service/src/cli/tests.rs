@@ -38,6 +38,7 @@ fn serve_is_told_everything() {
         admin: "unix:/r/a.sock".parse().unwrap(),
         http: "127.0.0.1:1".parse().unwrap(),
         mesh: None,
+        issuer: "https://bulkhead.internal".into(),
         failed_logins_per_minute: 7.try_into().unwrap(),
     };
     assert_eq!(options, expected);

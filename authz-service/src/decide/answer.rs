@@ -12,6 +12,7 @@ use super::access::Access;
 use super::catalog::Offered;
 use super::{Allow, Arrival, Caller, Facts, Room, limits};
 use crate::identity::Identity;
+use crate::identity::job::Shown;
 use crate::ledger::LimitState;
 use crate::registry::{Audit, Permits, Registry, Scope, Tenant, Watch};
 
@@ -104,11 +105,21 @@ pub(super) fn data(
         Room::Whole => (arrival.body.len() as u64, 0),
         Room::Head { epoch } => (announced.unwrap_or(0), epoch),
     };
+    let (issuer, scopes) = identity.origin.as_ref().map(|o| (o.issuer.clone(), o.scopes.clone())).unwrap_or_default();
+    let caller = gate::Caller {
+        certificate: arrival.certificate.to_owned(),
+        expires_at: u64::try_from(identity.expires_at.as_second()).unwrap_or(0),
+        issuer,
+        scopes,
+        bound: identity.bound,
+        job: identity.job.as_ref().map(|(id, _)| id.clone()).unwrap_or_default(),
+        job_former: identity.job.as_ref().is_some_and(|(_, shown)| *shown == Shown::Former),
+    };
     let edits = gate::BodyEdits { body_bytes, edits: Vec::new() };
     let models = visible_models(tenant, &identity.permits, access).map(ToOwned::to_owned).collect();
     let grant = grant(arrival, identity, tenant, access.registry());
     Allow {
-        grant: Grant { data_endpoint: true, models, edits: Some(edits), epoch, ..grant },
+        grant: Grant { data_endpoint: true, models, edits: Some(edits), epoch, caller: Some(caller), ..grant },
         cluster: wire::SERVICE_CLUSTER.to_owned(),
         credential: None,
         facts: Facts::default(),
@@ -124,6 +135,7 @@ fn grant(arrival: &Arrival<'_>, identity: &Identity, tenant: &Tenant, registry: 
         principal: identity.principal.clone(),
         key_id: identity.key_id.clone().unwrap_or_default(),
         credential: identity.method.to_owned(),
+        actors: identity.actors.iter().map(|actor| actor.name.clone()).collect(),
         plan: tenant.plan.name.clone(),
         policy_version: registry.version.clone(),
         request_id: arrival.request_id.to_owned(),

@@ -12,8 +12,9 @@ use gateway_core::headers::{Checked, Credential};
 use super::{Arrival, Grounds};
 use crate::identity::api_key::{self, ApiKeyText};
 use crate::identity::certificate::{self, CertificateIdentity, CertificateTrust};
-use crate::identity::jwt::{self, Trust};
-use crate::identity::{CredentialError, Identity};
+use crate::identity::job;
+use crate::identity::jwt::{self, Proof, Trust};
+use crate::identity::{CredentialError, Identity, Standing};
 use crate::registry::{EndpointKind, Registry, Tenant};
 
 /// Whom the credential proves, to this endpoint.
@@ -30,13 +31,19 @@ pub(super) fn identify(
             by_certificate(grounds, arrival).and_then(|holder| holder.map(Identity::from).ok_or(nobody))
         }
         Credential::None => return Err(Code::MissingCredential.into()),
+        Credential::ApiKey(text) | Credential::Bearer(text) if text.starts_with(job::PREFIX) => {
+            by_job(grounds, text, arrival, endpoint)
+        }
         Credential::ApiKey(text) => by_key(grounds, text, arrival),
         Credential::Bearer(text) if text.starts_with(api_key::PREFIX) => by_key(grounds, text, arrival),
         Credential::Bearer(text) => {
             let now = u64::try_from(arrival.now.as_second()).unwrap_or(0);
             let (issuers, published) = (&grounds.registry.issuers, grounds.published);
             let trust = Trust { issuers, published, certificate: arrival.certificate, endpoint };
-            jwt::verify(text, &trust, now).map(Identity::from)
+            jwt::prove(text, &trust, grounds.own, now).and_then(|proof| match proof {
+                Proof::Issued(token) => Ok(token.into()),
+                Proof::Own(token) => Identity::exchanged(token, &standing(grounds, arrival), endpoint),
+            })
         }
     };
     let refused = |error: CredentialError| Denial::new(error.code()).detail(error.reason());
@@ -65,6 +72,22 @@ fn by_key(grounds: &Grounds<'_>, text: &str, arrival: &Arrival<'_>) -> Result<Id
     let parsed = ApiKeyText::parse(text)?;
     let (record, terms) = (grounds.keys.get(&parsed.id), grounds.registry.keys.get(&parsed.id));
     api_key::check(&parsed, record, terms.map(AsRef::as_ref), arrival.source, arrival.now).map(Identity::from)
+}
+
+fn by_job(
+    grounds: &Grounds<'_>,
+    text: &str,
+    arrival: &Arrival<'_>,
+    endpoint: EndpointKind,
+) -> Result<Identity, CredentialError> {
+    let parsed = job::parse(text)?;
+    let record = grounds.jobs.get(&parsed.id).map(AsRef::as_ref);
+    let (job, shown, expires_at) = job::check(&parsed, record, arrival.certificate, arrival.now)?;
+    Identity::of_job(job, shown, expires_at, &standing(grounds, arrival), endpoint)
+}
+
+fn standing<'a>(grounds: &Grounds<'a>, arrival: &Arrival<'_>) -> Standing<'a> {
+    Standing { registry: grounds.registry, keys: grounds.keys, source: arrival.source, now: arrival.now }
 }
 
 /// The tenant of the credential, where it is active and every claim names it.

@@ -26,15 +26,17 @@ use crate::registry::{
 };
 use crate::vault::system_random;
 
-const NOW: &str = "2026-11-22T12:00:00Z";
+pub(crate) const NOW: &str = "2026-11-22T12:00:00Z";
 
 /// No issuer publishes its keys here.
 static OFFLINE: LazyLock<KeyRing> = LazyLock::new(KeyRing::offline);
+static OWN: LazyLock<Own> = LazyLock::new(Own::default);
 
 /// What decisions are made from, and the credentials that prove somebody in it.
 pub(crate) struct World {
     pub(crate) registry: Registry,
-    keys: HashMap<String, KeyRecord>,
+    pub(crate) keys: HashMap<String, KeyRecord>,
+    pub(crate) jobs: HashMap<String, Arc<JobRecord>>,
     revoked_certificates: RevokedSerials,
     ledger: Ledger,
     sightings: Sightings,
@@ -91,6 +93,7 @@ impl World {
         let mut world = Self {
             registry,
             keys: HashMap::new(),
+            jobs: HashMap::new(),
             revoked_certificates: RevokedSerials::new(),
             ledger: Ledger::default(),
             sightings: Sightings::default(),
@@ -105,7 +108,7 @@ impl World {
     }
 
     /// A key that expires in a day.
-    fn mint(&mut self, tenant: &str, permits: Permits, limits: Vec<Limit>) {
+    pub(crate) fn mint(&mut self, tenant: &str, permits: Permits, limits: Vec<Limit>) {
         let (made, tenant) = (NewKey::generate(&mut system_random).unwrap(), TenantName::parse(tenant).unwrap());
         let (id, created_at) = (made.id.clone(), now());
         let expires_at = created_at + SignedDuration::from_hours(24);
@@ -138,6 +141,8 @@ impl World {
             keys: &self.keys,
             revoked_certificates: &self.revoked_certificates,
             vault: self,
+            own: &OWN,
+            jobs: &self.jobs,
             ledger: &self.ledger,
             sightings: &self.sightings,
             claim_header: gateway_core::wire::CLAIM_HEADER,
@@ -242,6 +247,7 @@ fn tenant(tenant: &str, models: &[&str], regions: &[&str], reserve: Reserve) -> 
         priority: 0,
         grant_ttl: Duration::from_secs(10),
         audit: Audit::Standard,
+        jobs: None,
     };
     Tenant {
         name: TenantName::parse(tenant).unwrap(),

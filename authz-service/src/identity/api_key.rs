@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 pub use self::record::{Chain, KeyRecord, Rotated};
 use self::spelling::{BASE36, BASE62, CHECKSUM, ID, SECRET, base62, checksum, new_id};
 use super::CredentialError;
+use crate::identity::discovery::Network;
 use crate::registry::{KeyTerms, Limit, Permits};
 use crate::vault::{Random, RandomError, draw};
 
@@ -26,7 +27,8 @@ pub const PREFIX: &str = "bh_";
 /// No key outlives this, whatever its resource says.
 pub const MAX_AGE: SignedDuration = SignedDuration::from_hours(72);
 
-const LENGTH: usize = PREFIX.len() + ID + 1 + SECRET + CHECKSUM;
+/// Bytes of a text behind its prefix.
+const LENGTH: usize = ID + 1 + SECRET + CHECKSUM;
 
 /// The whole text of a key: wiped when dropped, never shown by `Debug`.
 #[derive(Clone)]
@@ -81,10 +83,15 @@ impl NewKey {
     /// # Errors
     /// [`RandomError`] when the source fails, answers zeros, or is stuck.
     pub fn generate(random: &mut Random<'_>) -> Result<Self, RandomError> {
-        let id = new_id(random)?;
+        Self::generate_as(PREFIX, None, random)
+    }
+
+    /// The same for another kind of credential that is spelled so, with another prefix; with this id, or a new one.
+    pub(super) fn generate_as(prefix: &str, id: Option<&str>, random: &mut Random<'_>) -> Result<Self, RandomError> {
+        let id = id.map_or_else(|| new_id(random), |id| Ok(id.to_owned()))?;
         let secret = base62::<SECRET>(draw::<32>(random)?.as_slice());
-        let mut text = Zeroizing::new(String::with_capacity(LENGTH));
-        text.push_str(PREFIX);
+        let mut text = Zeroizing::new(String::with_capacity(prefix.len().saturating_add(LENGTH)));
+        text.push_str(prefix);
         text.push_str(&id);
         text.push('_');
         text.extend(secret.iter().map(|digit| char::from(*digit)));
@@ -101,11 +108,13 @@ impl ApiKeyText {
     /// # Errors
     /// [`CredentialError`] when no key looks like that.
     pub fn parse(text: &str) -> Result<Parsed, CredentialError> {
+        Self::parse_as(PREFIX, text)
+    }
+
+    /// The same for another kind of credential that is spelled so, with another prefix.
+    pub(super) fn parse_as(prefix: &str, text: &str) -> Result<Parsed, CredentialError> {
         let malformed = CredentialError::invalid("api key: malformed");
-        if text.len() != LENGTH {
-            return Err(malformed);
-        }
-        let id_and_rest = text.strip_prefix(PREFIX).ok_or(malformed)?;
+        let id_and_rest = text.strip_prefix(prefix).filter(|rest| rest.len() == LENGTH).ok_or(malformed)?;
         let (id, rest) = id_and_rest.split_at_checked(ID).ok_or(malformed)?;
         let digits = rest.strip_prefix('_').ok_or(malformed)?;
         if !id.bytes().all(|byte| BASE36.contains(&byte)) || !digits.bytes().all(|byte| BASE62.contains(&byte)) {
@@ -199,9 +208,7 @@ pub fn check(
         return Err(CredentialError::invalid("api key: wrong secret"));
     }
     let terms = in_force(record, terms, now)?;
-    if !may_come_from(terms, source) {
-        return Err(CredentialError::invalid("api key: used from elsewhere"));
-    }
+    may_come_from(terms, source)?;
     Ok(KeyIdentity {
         id: record.id.clone(),
         tenant: record.tenant.clone(),
@@ -225,9 +232,13 @@ pub fn ends_at(record: &KeyRecord, terms: &KeyTerms) -> Timestamp {
 }
 
 /// A key that names places is good at none when nobody says where it is used.
-fn may_come_from(terms: &KeyTerms, source: Option<IpAddr>) -> bool {
-    let Some(listed) = &terms.sources else { return true };
-    source.is_some_and(|source| listed.iter().any(|network| network.holds(source)))
+///
+/// # Errors
+/// [`CredentialError`]: it is used from elsewhere.
+pub(super) fn may_come_from(terms: &KeyTerms, source: Option<IpAddr>) -> Result<(), CredentialError> {
+    let holds = |listed: &Vec<Network>| source.is_some_and(|source| listed.iter().any(|network| network.holds(source)));
+    let here = terms.sources.as_ref().is_none_or(holds);
+    if here { Ok(()) } else { Err(CredentialError::invalid("api key: used from elsewhere")) }
 }
 
 /// Whether a key that was proved holds at `now`: by what the store (`record`) and the resources (`terms`) say.
@@ -239,15 +250,21 @@ pub fn in_force<'a>(
     terms: Option<&'a KeyTerms>,
     now: Timestamp,
 ) -> Result<&'a KeyTerms, CredentialError> {
+    let terms = unrevoked(record, terms)?;
+    if now >= ends_at(record, terms) { Err(CredentialError::invalid("api key: expired")) } else { Ok(terms) }
+}
+
+/// Whether a key that was proved is not revoked and still has its resource, whenever it expires.
+///
+/// # Errors
+/// [`CredentialError`]: revoked, without a resource, or another tenant's.
+pub fn unrevoked<'a>(record: &KeyRecord, terms: Option<&'a KeyTerms>) -> Result<&'a KeyTerms, CredentialError> {
     if record.revoked_at.is_some() {
         return Err(CredentialError::invalid("api key: revoked"));
     }
     let terms = terms.ok_or(CredentialError::invalid("api key: no resource"))?;
     if terms.id != record.id || terms.tenant != record.tenant {
         return Err(CredentialError::invalid("api key: the resource is another tenant's"));
-    }
-    if now >= ends_at(record, terms) {
-        return Err(CredentialError::invalid("api key: expired"));
     }
     Ok(terms)
 }

@@ -102,7 +102,7 @@ fn is_spiffe(uri: &str) -> bool {
 }
 
 /// The SHA-256 of its DER form, as tokens spell it (`x5t#S256`, RFC 8705 §3.1). `None`: there is no certificate.
-pub(super) fn thumbprint(certificate: &str) -> Option<String> {
+pub(crate) fn thumbprint(certificate: &str) -> Option<String> {
     Some(URL_SAFE_NO_PAD.encode(Sha256::digest(&der(certificate)?)))
 }
 

@@ -8,6 +8,7 @@ mod algorithm;
 mod claims;
 mod header;
 mod keys;
+pub mod own;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -48,6 +49,10 @@ pub struct JwtIdentity {
     pub issuer: Arc<Issuer>,
     /// What it may use at this endpoint.
     pub permits: Permits,
+    /// Its scopes, those that the issuer's entry names.
+    pub scopes: Vec<String>,
+    /// The one who may act for it (RFC 8693 §4.4), where it names one; of a claim that cannot be read, nobody.
+    pub may_act: Option<String>,
     /// It names the certificate of the connection: on another one it proves nothing.
     pub bound: bool,
 }
@@ -91,41 +96,87 @@ pub fn named_key(token: &str) -> Option<NamedKey> {
 /// [`CredentialError`], one kind to strangers; a genuine token that names another tenant is told apart, and so is an
 /// issuer whose keys are not there.
 pub fn verify(token: &str, trust: &Trust<'_>, now_unix: u64) -> Result<JwtIdentity, CredentialError> {
-    if token.len() > MAX_TOKEN_BYTES {
-        return Err(CredentialError::invalid("jwt: too large"));
+    Parts::read(token)?.issued(trust, now_unix)
+}
+
+/// A genuine token, whoever made it.
+#[derive(Clone, Debug)]
+pub enum Proof {
+    /// An issuer that a tenant trusts.
+    Issued(JwtIdentity),
+    /// The service itself.
+    Own(own::Exchanged),
+}
+
+/// [`verify`], which also knows the service's own tokens: a token with its name is nobody else's.
+///
+/// # Errors
+/// As [`verify`].
+pub fn prove(token: &str, trust: &Trust<'_>, own: &own::Own, now_unix: u64) -> Result<Proof, CredentialError> {
+    let parts = Parts::read(token)?;
+    if parts.claims.issuer()? == own.url() {
+        return own.verify(&parts, trust.certificate, now_unix).map(Proof::Own);
     }
-    let untrusted = UntrustedToken::new(token).map_err(|_| CredentialError::invalid("jwt: malformed"))?;
-    let (header, payload) = segments(token).ok_or(CredentialError::invalid("jwt: malformed"))?;
-    let header = Header::parse(&header)?;
-    let claims = Claims::parse(&payload)?;
-    let trusting = trust.issuers.get(claims.issuer()?).ok_or(CredentialError::invalid("jwt: unknown issuer"))?;
-    let issuer = choose(trusting, &claims)?;
-    let keys = match &issuer.keys {
-        IssuerKeys::File(keys) => Some(Arc::clone(keys)),
-        IssuerKeys::Published(_) => trust.published.keys(&issuer.url, now_unix),
-    };
-    let keys = keys.ok_or(CredentialError::unavailable("jwt: the issuer's keys cannot be read"))?;
-    let key = keys.find(header.kid.as_deref()).ok_or(CredentialError::invalid("jwt: unknown key"))?;
-    if key.alg() != header.alg {
-        return Err(CredentialError::invalid("jwt: another algorithm than the key's"));
+    parts.issued(trust, now_unix).map(Proof::Issued)
+}
+
+/// A token taken apart, none of it believed.
+struct Parts<'a> {
+    untrusted: UntrustedToken<'a>,
+    header: Header,
+    claims: Claims,
+}
+
+impl<'a> Parts<'a> {
+    fn read(token: &'a str) -> Result<Self, CredentialError> {
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(CredentialError::invalid("jwt: too large"));
+        }
+        let untrusted = UntrustedToken::new(token).map_err(|_| CredentialError::invalid("jwt: malformed"))?;
+        let (header, payload) = segments(token).ok_or(CredentialError::invalid("jwt: malformed"))?;
+        Ok(Self { untrusted, header: Header::parse(&header)?, claims: Claims::parse(&payload)? })
     }
-    if !key.verifies(&untrusted) {
-        return Err(CredentialError::invalid("jwt: signature"));
+
+    fn issued(&self, trust: &Trust<'_>, now_unix: u64) -> Result<JwtIdentity, CredentialError> {
+        let Self { claims, .. } = self;
+        let trusting = trust.issuers.get(claims.issuer()?).ok_or(CredentialError::invalid("jwt: unknown issuer"))?;
+        let issuer = choose(trusting, claims)?;
+        let keys = match &issuer.keys {
+            IssuerKeys::File(keys) => Some(Arc::clone(keys)),
+            IssuerKeys::Published(_) => trust.published.keys(&issuer.url, now_unix),
+        };
+        let keys = keys.ok_or(CredentialError::unavailable("jwt: the issuer's keys cannot be read"))?;
+        self.check_signature(&keys)?;
+        let accepted = claims.accept(&**issuer, trust.certificate, now_unix)?;
+        if !claims.names_tenant_of(issuer) {
+            return Err(CredentialError::conflict("jwt: names another tenant than its issuer speaks for"));
+        }
+        let scopes = claims.scopes(issuer)?;
+        Ok(JwtIdentity {
+            tenant: issuer.tenant.clone(),
+            principal: accepted.subject,
+            token_id: accepted.token_id,
+            expires_at: accepted.expires_at,
+            login: accepted.login,
+            issuer: Arc::clone(issuer),
+            permits: issuer.permits_at(scopes.iter().map(String::as_str), trust.endpoint),
+            scopes,
+            may_act: claims
+                .0
+                .get("may_act")
+                .map(|named| named.get("sub").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned()),
+            bound: accepted.bound,
+        })
     }
-    let accepted = claims.accept(issuer, trust.certificate, now_unix)?;
-    if !claims.names_tenant_of(issuer) {
-        return Err(CredentialError::conflict("jwt: names another tenant than its issuer speaks for"));
+
+    /// Whether one of the keys has signed it, by the one algorithm that is the key's.
+    fn check_signature(&self, keys: &KeySet) -> Result<(), CredentialError> {
+        let key = keys.find(self.header.kid.as_deref()).ok_or(CredentialError::invalid("jwt: unknown key"))?;
+        if key.alg() != self.header.alg {
+            return Err(CredentialError::invalid("jwt: another algorithm than the key's"));
+        }
+        if key.verifies(&self.untrusted) { Ok(()) } else { Err(CredentialError::invalid("jwt: signature")) }
     }
-    Ok(JwtIdentity {
-        tenant: issuer.tenant.clone(),
-        principal: accepted.subject,
-        token_id: accepted.token_id,
-        expires_at: accepted.expires_at,
-        login: accepted.login,
-        issuer: Arc::clone(issuer),
-        permits: claims.permits(issuer, trust.endpoint)?,
-        bound: accepted.bound,
-    })
 }
 
 /// Whose view of the issuer decides. Tenants that share one are told apart by their tenant claims, each tenant's under

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::field::{At, Each};
 use super::problem::{Place, Problems};
 use super::quantity::Quantity;
-use crate::registry::{Audit, Counts, Limit, Plan, Refill, Reserve, Scope, Window};
+use crate::registry::{Audit, Counts, Jobs, Limit, Plan, Refill, Reserve, Scope, Window};
 
 /// `Plan.spec`.
 #[derive(Debug, Deserialize)]
@@ -22,6 +22,14 @@ pub(super) struct PlanSpec {
     priority: Option<At<Quantity>>,
     grant_ttl: Option<At<Quantity>>,
     audit: Option<RawAudit>,
+    jobs: Option<RawJobs>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a mapping")]
+struct RawJobs {
+    longest: At<Quantity>,
+    renew_every: Option<At<Quantity>>,
 }
 
 /// One limit of a plan or a key.
@@ -98,6 +106,9 @@ pub(super) enum Owner {
 
 const LONGEST_STREAM: Duration = Duration::from_secs(600);
 const GRANT_TTL: Duration = Duration::from_secs(10);
+/// A job's credential: as long as a token lives, and within the hour that a leaked one is worth.
+const RENEW_EVERY: Duration = Duration::from_secs(3600);
+const LONGEST_JOB_DAYS: u64 = 30;
 const LONGEST_GRANT_TTL: Duration = Duration::from_secs(60);
 
 /// Compiles a plan.
@@ -110,6 +121,7 @@ pub(super) fn compile(name: &str, spec: &PlanSpec, problems: &Problems) -> Optio
     let choices = or(caps.choices.as_ref(), 1, |choices| choices.count_in(1..=128, problems));
     let longest_stream = or(spec.longest_stream.as_ref(), LONGEST_STREAM, |longest| longest.duration_to(1, problems));
     let priority = or(spec.priority.as_ref(), 0, |priority| priority.count_in(0..=100, problems));
+    let jobs = or(spec.jobs.as_ref(), None, |raw| jobs(raw, problems).map(Some));
     let grant_ttl = or(spec.grant_ttl.as_ref(), GRANT_TTL, |ttl| ttl.duration_within(LONGEST_GRANT_TTL, problems));
     Some(Plan {
         name: name.to_owned(),
@@ -129,6 +141,7 @@ pub(super) fn compile(name: &str, spec: &PlanSpec, problems: &Problems) -> Optio
             None | Some(RawAudit::Standard) => Audit::Standard,
             Some(RawAudit::Strict) => Audit::Strict,
         },
+        jobs: jobs?,
     })
 }
 
@@ -223,6 +236,24 @@ fn refill(raw: &RawLimit, problems: &Problems) -> Option<Refill> {
             None
         }
         _ => refuse("write exactly one of `window`, `rate` and `inFlight`"),
+    }
+}
+
+fn jobs(raw: &RawJobs, problems: &Problems) -> Option<Jobs> {
+    let longest = raw.longest.duration_to(LONGEST_JOB_DAYS, problems)?;
+    let renew_every = or(raw.renew_every.as_ref(), RENEW_EVERY, |every| every.duration_to(1, problems))?;
+    let shortest = Duration::from_secs(60);
+    match &raw.renew_every {
+        Some(every) if renew_every < shortest => {
+            problems.add(every.place, format!("`{}` is out of range: at least 1m, at most 1d", every.value));
+            None
+        }
+        _ if longest < shortest => {
+            problems
+                .add(raw.longest.place, format!("`{}` is out of range: at least 1m, at most 30d", raw.longest.value));
+            None
+        }
+        _ => Some(Jobs { longest, renew_every }),
     }
 }
 

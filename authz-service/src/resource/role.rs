@@ -117,15 +117,7 @@ pub(super) fn of(role: Option<&At<String>>, tenant: &str, roles: &Names<Role>, p
 
 /// What both permit, with the roles of either.
 pub(super) fn narrow(a: Permits, b: Permits) -> Permits {
-    let roles = a.roles.into_iter().chain(b.roles).collect();
-    Permits { models: both(a.models, b.models), endpoints: both(a.endpoints, b.endpoints), roles }
-}
-
-fn both<T: Ord>(a: Option<BTreeSet<T>>, b: Option<BTreeSet<T>>) -> Option<BTreeSet<T>> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.into_iter().filter(|item| b.contains(item)).collect()),
-        (one, other) => one.or(other),
-    }
+    a.narrow(b)
 }
 
 #[cfg(test)]

@@ -102,7 +102,7 @@ async fn answer(service: &Arc<Service>, http: &HttpRequest, from: &From<'_>, bod
     {
         return throttled(wait, request_id);
     }
-    let now = jiff::Timestamp::now();
+    let now = service.time();
     let (certificate, garbled) = match service.certificate_of_client(certificate, &headers, now) {
         Ok(certificate) => (certificate, None),
         Err(denial) => ("", Some(denial)),

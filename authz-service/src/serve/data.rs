@@ -3,8 +3,10 @@
 //!
 //! The grant's MAC, method, path and age are checked, and nothing else of the request is believed.
 
+mod jobs;
 mod models;
 mod rotate;
+mod token;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,16 +17,19 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use gateway_core::denial::{Code, Denial};
-use gateway_core::gate::Grant;
+use gateway_core::gate::{Caller, Grant};
 use gateway_core::wire;
+use jiff::Timestamp;
 
 use super::Service;
 use crate::decide::limits;
+use crate::identity::{KEY_PRINCIPAL, Origin, Party};
+use crate::store::AuditRecord;
 
 /// The data endpoints.
 pub(super) fn router(service: Arc<Service>) -> Router {
-    let router = Router::new().merge(models::route()).merge(rotate::route());
-    router.layer(DefaultBodyLimit::max(wire::MAX_DATA_BODY_BYTES)).with_state(service)
+    let routes = models::route().merge(rotate::route()).merge(token::route()).merge(jobs::route());
+    routes.layer(DefaultBodyLimit::max(wire::MAX_DATA_BODY_BYTES)).with_state(service)
 }
 
 /// The grant of a request to a data endpoint, for this very request: whose it is.
@@ -45,12 +50,42 @@ fn granted(service: &Service, method: &str, path: &str, headers: &HeaderMap) -> 
     let mut texts = headers.get_all(wire::GRANT_HEADER).iter();
     let (Some(text), None) = (texts.next(), texts.next()) else { return Err(refused("no grant")) };
     let grant = service.verify(text.as_bytes()).ok_or_else(|| refused("not our grant"))?;
-    let now = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(u64::MAX);
+    let now = u64::try_from(service.time().as_millisecond()).unwrap_or(u64::MAX);
     let fresh = now.checked_sub(grant.issued_at_ms).is_some_and(|age| age <= u64::from(grant.lifetime_ms));
     if !grant.data_endpoint || grant.method != method || grant.path != path || !fresh {
         return Err(refused("the grant is for another request"));
     }
     Ok(grant)
+}
+
+/// The caller as a party, from its grant alone: the holder of a token, or the very key; the holder of a certificate is none.
+fn caller_party(grant: &Grant) -> Option<(Party, &Caller)> {
+    let caller = grant.caller.as_ref()?;
+    let origin = Origin { issuer: caller.issuer.clone(), scopes: caller.scopes.clone() };
+    if !origin.issuer.is_empty() {
+        return Some((Party { name: grant.principal.clone(), origin: Some(origin) }, caller));
+    }
+    let key = (!grant.key_id.is_empty()).then(|| format!("{KEY_PRINCIPAL}{}", grant.key_id));
+    key.map(|name| (Party { name, origin: None }, caller))
+}
+
+/// An audit line of what the caller did.
+fn record_of(grant: &Grant, code: &str, detail: String, now: Timestamp) -> AuditRecord {
+    AuditRecord {
+        at_ms: u64::try_from(now.as_millisecond()).unwrap_or(0),
+        request_id: grant.request_id.clone(),
+        tenant: grant.tenant.clone(),
+        principal: grant.principal.clone(),
+        key_id: grant.key_id.clone(),
+        credential: grant.credential.clone(),
+        actors: grant.actors.clone(),
+        policy_version: grant.policy_version.clone(),
+        method: grant.method.clone(),
+        path: grant.path.clone(),
+        code: code.to_owned(),
+        detail,
+        ..AuditRecord::default()
+    }
 }
 
 /// A refusal, in the shape of all the others.
@@ -67,6 +102,11 @@ impl Refused {
     fn new(denial: Denial, headers: &HeaderMap) -> Self {
         let id = headers.get(wire::REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
         Self { denial, request_id: id.to_owned(), known: false, wait: None }
+    }
+
+    /// Of a caller whose grant was good.
+    fn told(denial: Denial, headers: &HeaderMap) -> Self {
+        Self { known: true, ..Self::new(denial, headers) }
     }
 }
 

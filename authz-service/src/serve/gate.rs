@@ -18,7 +18,6 @@ use tonic::{Request, Response, Status};
 
 use self::report::{Report, Taken};
 use super::Service;
-use super::service::now;
 use crate::gate_service::gate_server;
 use crate::store::Command;
 
@@ -59,7 +58,7 @@ fn asked<'a>(metadata: &MetadataMap, message: &'a LeaseRequest) -> Result<Report
 }
 
 async fn sync(service: &Service, report: &Report<'_>) -> Result<SyncResponse, Status> {
-    let now = now();
+    let now = service.now();
     let (taken, commands) = Taken::of(service, report, now);
     commit(service, commands).await?;
     taken.confirm(service, now);
@@ -70,7 +69,7 @@ async fn sync(service: &Service, report: &Report<'_>) -> Result<SyncResponse, St
 /// The report first, so that what it gives back can be lent; then the asks, and one commit for all of it. A call that is
 /// dropped while it waits leaves its leases recorded: their worker closes them.
 async fn lease(service: &Service, report: &Report<'_>, message: &LeaseRequest) -> Result<LeaseResponse, Status> {
-    let now = now();
+    let now = service.now();
     let (taken, mut commands) = Taken::of(service, report, now);
     let (lents, leases): (Vec<_>, Vec<_>) = message.asks.iter().map(|ask| service.lend(ask, report.holder())).unzip();
     let leases: Vec<_> = leases.into_iter().flatten().collect();

@@ -23,7 +23,7 @@ use crate::registry::{Provider, Registry};
 pub(super) fn answer(service: &Service, http: &HttpRequest) -> CheckResponse {
     let headers = fields(http);
     let request_id = one(&headers, wire::REQUEST_ID).and_then(|id| std::str::from_utf8(id).ok()).unwrap_or_default();
-    let now_ms = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(u64::MAX);
+    let now_ms = u64::try_from(service.time().as_millisecond()).unwrap_or(u64::MAX);
     let grant = one(&headers, wire::GRANT_HEADER).and_then(|text| service.verify(text));
     let route = one(&headers, wire::ROUTE).and_then(|route| std::str::from_utf8(route).ok());
     let revoked = |key_id: &str| service.keys.load().get(key_id).is_none_or(|record| record.revoked_at.is_some());

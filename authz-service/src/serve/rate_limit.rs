@@ -23,7 +23,6 @@ use self::ask::{Ask, What};
 use self::book::Book;
 use self::count::Counting;
 use super::Service;
-use super::service::now;
 use crate::store::Command;
 
 /// The domain that Envoy's filter must be set to.
@@ -52,7 +51,7 @@ impl RateLimit {
                 return answer::response(vec![Verdict::denied(denial); asked.descriptors.len()]);
             }
         };
-        let mut counting = Counting::new(&self.service, &self.book, proxy, now());
+        let mut counting = Counting::new(&self.service, &self.book, proxy, self.service.now());
         let verdicts: Vec<Verdict> = asks.iter().map(|ask| counting.count(ask, &asks)).collect();
         let Counting { commands, settled, .. } = counting;
         if !commands.is_empty() && self.service.write(Command::Batch(commands)).await.is_err() {

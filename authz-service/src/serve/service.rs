@@ -5,9 +5,11 @@
 
 mod changed;
 mod issuers;
+mod jobs;
 mod key_use;
 mod running;
 mod signing;
+mod signing_keys;
 mod sources;
 mod start;
 
@@ -21,6 +23,9 @@ use gateway_core::name::TenantName;
 use gateway_core::price::PricesError;
 use gateway_core::wire;
 
+use self::jobs::JobBook;
+pub(super) use self::jobs::StartedJob;
+pub use self::signing_keys::{NewSigningKeyError, Rotation};
 use self::start::{first_set, key_record, mesh, own_key, revoked, terms_of};
 use super::mesh::{Mesh, MeshError};
 use super::metrics::{Metrics, Phase, Readiness};
@@ -31,6 +36,7 @@ use crate::decide::{self, Allow, Arrival, Decision, Deny, Facts, Grounds};
 use crate::identity::api_key::KeyRecord;
 use crate::identity::certificate::RevokedSerials;
 use crate::identity::discovery::KeyRing;
+use crate::identity::jwt::own::Own;
 use crate::identity::last_used::LastUsed;
 use crate::ledger::{BadKey, GrantId, Ledger, Now, Reservation};
 use crate::registry::Registry;
@@ -83,6 +89,15 @@ pub(super) struct OwnKey {
 /// Sealed provider keys by tenant and provider.
 pub(super) type OwnKeys = HashMap<(TenantName, String), OwnKey>;
 
+/// Says what time it is. Only tests have another one than [`wall_clock`].
+pub type Clock = Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>;
+
+/// The system's clock.
+#[must_use]
+pub fn wall_clock() -> Clock {
+    Arc::new(jiff::Timestamp::now)
+}
+
 /// Everything that listeners share.
 pub struct Service {
     registry: Arc<ArcSwap<Registry>>,
@@ -102,10 +117,15 @@ pub struct Service {
     throttle: Throttle,
     sightings: Sightings,
     mesh: Option<(MeshOptions, ArcSwap<Mesh>)>,
-    published: KeyRing,
+    pub(super) published: KeyRing,
     last_used: LastUsed,
     /// Held by whoever changes keys or policies.
     changes: tokio::sync::Mutex<()>,
+    own: ArcSwap<Own>,
+    making_key: tokio::sync::Mutex<()>,
+    jobs: ArcSwap<JobBook>,
+    changing_jobs: tokio::sync::Mutex<()>,
+    clock: Clock,
 }
 
 impl Service {
@@ -113,7 +133,7 @@ impl Service {
     ///
     /// # Errors
     /// [`StartError`].
-    pub fn start(options: &ServeOptions) -> Result<Arc<Self>, StartError> {
+    pub fn start(options: &ServeOptions, clock: Clock) -> Result<Arc<Self>, StartError> {
         let kek = Kek::from_file(&options.kek_file)?;
         let metrics = Arc::new(Metrics::new());
         let observed = Arc::clone(&metrics);
@@ -126,14 +146,16 @@ impl Service {
         let terms =
             |reservation: Reservation| terms_of(&loaded.registry, &reservation).map(|terms| (reservation, terms));
         let outstanding = restored.outstanding.into_iter().map(terms).collect::<Result<Vec<_>, _>>()?;
-        ledger.restore(now(), &restored.windows, outstanding)?;
-        ledger.restore_leases(now(), restored.leases);
+        let now = ledger_time(clock());
+        ledger.restore(now, &restored.windows, outstanding)?;
+        ledger.restore_leases(now, restored.leases);
         let first = Command::KeepSources {
             version: loaded.registry.version.clone(),
             bytes: loaded.sources.to_bytes().map_err(StartError::Sources)?,
         };
         let registry = Arc::new(ArcSwap::from_pointee(loaded.registry));
         let revocations = Arc::new(Revocations::new(restored.epoch));
+        let own = signing_keys::restored(&options.issuer, restored.signing_keys, &kek);
         let published = issuers::ring(&metrics, &registry, &revocations)?;
         let last_used = restored.keys.iter().filter_map(|key| Some((key.id.clone(), key.used_ms?)));
         let last_used = LastUsed::kept_as(last_used);
@@ -158,6 +180,11 @@ impl Service {
             published,
             last_used,
             changes: tokio::sync::Mutex::default(),
+            own: ArcSwap::from_pointee(own),
+            making_key: tokio::sync::Mutex::default(),
+            jobs: ArcSwap::from_pointee(restored.jobs.into_iter().filter_map(jobs::restored).collect()),
+            changing_jobs: tokio::sync::Mutex::default(),
+            clock,
         };
         service.published.adopt(&service.registry());
         service.count_resources();
@@ -168,6 +195,16 @@ impl Service {
     /// What operators wrote, as it stands now.
     pub fn registry(&self) -> arc_swap::Guard<Arc<Registry>> {
         self.registry.load()
+    }
+
+    /// Now.
+    pub(super) fn time(&self) -> jiff::Timestamp {
+        (self.clock)()
+    }
+
+    /// Now, for the ledger.
+    pub(super) fn now(&self) -> Now {
+        ledger_time(self.time())
     }
 
     pub(super) const fn metrics(&self) -> &Arc<Metrics> {
@@ -197,13 +234,15 @@ impl Service {
 
     /// What is decided on what stands now.
     pub(super) fn on_grounds<T>(&self, decide: impl FnOnce(&Grounds<'_>) -> T) -> T {
-        let (registry, keys) = (self.registry(), self.keys.load());
+        let (registry, keys, own, jobs) = (self.registry(), self.keys.load(), self.own.load(), self.jobs.load());
         decide(&Grounds {
             registry: &registry,
             keys: &keys,
             revoked_certificates: &self.revoked_certificates.load(),
             published: &self.published,
             vault: self,
+            own: &own,
+            jobs: &jobs,
             ledger: &self.ledger,
             sightings: &self.sightings,
             claim_header: wire::CLAIM_HEADER,
@@ -256,6 +295,7 @@ impl Service {
             principal: facts.principal.clone(),
             key_id: name(facts.key_id.as_deref()),
             credential: facts.method.to_owned(),
+            actors: facts.actors.clone(),
             policy_version: facts.policy_version.clone(),
             method: arrival.head.method.to_owned(),
             path: facts.path.clone(),
@@ -283,7 +323,7 @@ impl Service {
 
     /// A request whose answer never left: nothing stays reserved.
     pub(super) fn undo(&self, id: GrantId) {
-        if self.ledger.undo(now(), id) {
+        if self.ledger.undo(self.now(), id) {
             self.submit(Command::Undo { grant_id: id, answered: false });
         }
     }
@@ -382,7 +422,7 @@ impl Service {
 
     /// Once a second: reservations whose stream is over become spend.
     pub(super) async fn keep_house(&self) {
-        let now = now();
+        let now = self.now();
         self.record_refused_sources(now).await;
         let spent = self.ledger.expire(now);
         self.metrics.reservations(self.ledger.outstanding());
@@ -398,6 +438,7 @@ impl Service {
         }
         if (now.unix_ms / 1000).is_multiple_of(60) {
             self.submit(Command::Prune { now_ms: now.unix_ms });
+            self.forget_jobs(self.time());
         }
     }
 
@@ -421,9 +462,9 @@ fn detail(deny: &Deny) -> String {
     if deny.facts.why.is_empty() { detail } else { format!("{detail} It applies to: {}.", deny.facts.why) }
 }
 
-/// The wall clock, for the ledger.
-pub(super) fn now() -> Now {
-    Now { unix_ms: u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0) }
+/// An instant, for the ledger.
+fn ledger_time(now: jiff::Timestamp) -> Now {
+    Now { unix_ms: u64::try_from(now.as_millisecond()).unwrap_or(0) }
 }
 
 /// An id for a grant: the time in its first 48 bits (milliseconds, as RFC 9562's version 7 orders ids), 80 random bits

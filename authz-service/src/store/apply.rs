@@ -1,5 +1,6 @@
 //! One command as SQL. Runs inside the writer's transaction and nowhere else.
 
+pub(super) mod jobs;
 mod keys;
 mod leases;
 
@@ -11,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::WriteError;
 use super::audit::{self, AuditRecord, Decision};
 use super::certificates;
-use super::command::{Command, Refusal, Settle, VaultRow};
+use super::command::{Command, Refusal, Settle, SigningKeyRow, VaultRow};
 use super::integer::int;
 use super::restored::{cost, parse_holds};
 use crate::ledger::{GrantId, Hold, Reservation};
@@ -45,6 +46,13 @@ pub(super) fn apply(db: &Connection, command: &Command) -> Result<(), WriteError
         Command::KeyRevoke { id, at_ms } => keys::revoke(db, id, *at_ms),
         Command::VaultPut(row) => put(db, row),
         Command::Certificate(command) => certificates::apply(db, command),
+        Command::JobPut(job) => jobs::put(db, job),
+        Command::SigningKeyPut(row) => put_signing_key(db, row),
+        Command::SigningKeysWithdraw { at_ms } => {
+            let sql = "UPDATE signing_keys SET withdrawn_ms = ?1 WHERE withdrawn_ms IS NULL";
+            db.prepare_cached(sql)?.execute([int(*at_ms)])?;
+            Ok(())
+        }
         Command::KeepSources { version, bytes } => {
             let sql = "INSERT OR REPLACE INTO sources VALUES (1, ?1, ?2)";
             db.prepare_cached(sql)?.execute(params![version, bytes])?;
@@ -219,6 +227,13 @@ fn lose(
     audit::insert_reported(db, &record, worker, int(sequence).saturating_neg().saturating_sub(1))
 }
 
+fn put_signing_key(db: &Connection, row: &SigningKeyRow) -> Result<(), WriteError> {
+    let sql = "INSERT OR IGNORE INTO signing_keys VALUES (?1, ?2, ?3, ?4)";
+    let withdrawn = row.withdrawn_ms.map(int);
+    let put = db.prepare_cached(sql)?.execute(params![row.id, int(row.signs_from_ms), withdrawn, row.sealed])?;
+    if put == 1 { Ok(()) } else { Err(WriteError::Conflict(format!("signing key `{}` exists", row.id))) }
+}
+
 fn put(db: &Connection, row: &VaultRow) -> Result<(), WriteError> {
     let sql = "INSERT INTO vault VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO UPDATE SET
         key_id = excluded.key_id, version = excluded.version, sealed = excluded.sealed
@@ -244,6 +259,7 @@ fn sighted(db: &Connection, change: &Change) -> Result<(), WriteError> {
 }
 
 fn prune(db: &Connection, now_ms: u64) -> Result<(), WriteError> {
+    jobs::prune(db, now_ms)?;
     let before = int(now_ms.saturating_sub(WINDOW_KEPT_MS));
     db.prepare_cached("DELETE FROM windows WHERE end_ms < ?1")?.execute([before])?;
     let sql = "DELETE FROM reservations WHERE state <> 'open' AND (?1 - created_ms) / 2 > longest_stream_ms";

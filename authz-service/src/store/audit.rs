@@ -29,6 +29,9 @@ pub struct AuditRecord {
     pub key_id: String,
     /// Kind of credential.
     pub credential: String,
+    /// Who acts for the principal, the latest first; names without spaces.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub actors: Vec<String>,
     /// Version of the resources that decided.
     pub policy_version: String,
     /// The decision.

@@ -93,6 +93,15 @@ pub enum Command {
     },
     /// A tenant's sealed provider key; a conflict unless its version is newer than what is there.
     VaultPut(VaultRow),
+    /// A key that the service signs its own tokens with; a conflict where its id exists.
+    SigningKeyPut(SigningKeyRow),
+    /// A job, new or changed; a revocation that is there stays.
+    JobPut(Box<JobRow>),
+    /// No signing key of before is good for anything any more.
+    SigningKeysWithdraw {
+        /// When, milliseconds since 1970.
+        at_ms: u64,
+    },
     /// The last good set of resources.
     KeepSources {
         /// Its version.
@@ -208,4 +217,55 @@ pub struct VaultRow {
     pub version: u64,
     /// Ciphertext.
     pub sealed: Vec<u8>,
+}
+
+/// A key that the service signs its own tokens with, sealed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SigningKeyRow {
+    /// Key id.
+    pub id: String,
+    /// Since when it signs, milliseconds since 1970.
+    pub signs_from_ms: u64,
+    /// Since when it is good for nothing.
+    pub withdrawn_ms: Option<u64>,
+    /// Ciphertext.
+    pub sealed: Vec<u8>,
+}
+
+/// A long job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobRow {
+    /// Its id.
+    pub id: String,
+    /// Whose.
+    pub tenant: String,
+    /// What its owner calls it.
+    pub name: String,
+    /// Who started it.
+    pub principal: String,
+    /// Issuer of the token that started it; empty: an API key did.
+    pub issuer: String,
+    /// Scopes of that token, with spaces between.
+    pub scopes: String,
+    /// SHA-256 of the certificate that it is bound to, or empty.
+    pub certificate: String,
+    /// When it was started, milliseconds since 1970.
+    pub started_ms: u64,
+    /// When it is over.
+    pub ends_ms: u64,
+    /// Since when it is revoked.
+    pub revoked_ms: Option<u64>,
+    /// The credential that was made last.
+    pub current: IssuedRow,
+    /// The one before it.
+    pub former: Option<IssuedRow>,
+}
+
+/// A job's credential.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuedRow {
+    /// SHA-256 of its text.
+    pub hash: [u8; 32],
+    /// When it expires, milliseconds since 1970.
+    pub expires_ms: u64,
 }

@@ -6,8 +6,9 @@ use gateway_core::gate::Cost;
 use gateway_core::name::TenantName;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
+use super::apply::jobs;
 use super::certificates::{self, CertificateRow};
-use super::command::{KeyRow, VaultRow};
+use super::command::{JobRow, KeyRow, SigningKeyRow, VaultRow};
 use super::integer::{optional, uint};
 use super::leases;
 use super::open::StoreError;
@@ -31,6 +32,10 @@ pub struct Restored {
     pub sightings: Vec<Sighting>,
     /// Clients' certificates that operators revoked.
     pub revoked: Vec<CertificateRow>,
+    /// Long jobs.
+    pub jobs: Vec<JobRow>,
+    /// The keys that the service signs its own tokens with, sealed.
+    pub signing_keys: Vec<SigningKeyRow>,
     /// The last good set of resources.
     pub sources: Option<Sources>,
     /// Secret of this file, for the MAC of grants.
@@ -83,6 +88,11 @@ pub(super) fn read(connection: &Connection) -> Result<Restored, StoreError> {
         })?,
         sightings: sightings(connection)?,
         revoked: certificates::revoked(connection)?,
+        jobs: jobs::read_all(connection)?,
+        signing_keys: rows(connection, "SELECT id, signs_from_ms, withdrawn_ms, sealed FROM signing_keys", |row| {
+            let (id, sealed) = (row.get(0)?, row.get(3)?);
+            Ok(SigningKeyRow { id, signs_from_ms: uint(row, 1)?, withdrawn_ms: optional(row, 2)?, sealed })
+        })?,
         sources: connection
             .query_row("SELECT version, bytes FROM sources", (), |row| {
                 Ok(Sources { version: row.get(0)?, bytes: row.get(1)? })

@@ -178,4 +178,33 @@ ALTER TABLE keys ADD COLUMN used_ms INTEGER;
 CREATE UNIQUE INDEX keys_parent ON keys (parent) WHERE parent IS NOT NULL;
 ",
     super::certificates::STEP,
+    "
+-- Who acted for a principal; and the keys that the service signs its own tokens with.
+ALTER TABLE audit ADD COLUMN actors TEXT NOT NULL DEFAULT '';
+CREATE TABLE signing_keys (
+    id TEXT PRIMARY KEY,
+    signs_from_ms INTEGER NOT NULL,
+    withdrawn_ms INTEGER,
+    sealed BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+",
+    "
+-- Long jobs, with the hashes of their last two credentials. Empty text: none.
+CREATE TABLE jobs (
+    id TEXT PRIMARY KEY,
+    tenant TEXT NOT NULL,
+    name TEXT NOT NULL,
+    principal TEXT NOT NULL,
+    issuer TEXT NOT NULL,
+    scopes TEXT NOT NULL,
+    certificate TEXT NOT NULL,
+    started_ms INTEGER NOT NULL,
+    ends_ms INTEGER NOT NULL,
+    revoked_ms INTEGER,
+    hash BLOB NOT NULL CHECK (length(hash) = 32),
+    expires_ms INTEGER NOT NULL,
+    former_hash BLOB CHECK (length(former_hash) = 32),
+    former_expires_ms INTEGER
+) STRICT, WITHOUT ROWID;
+",
 ];

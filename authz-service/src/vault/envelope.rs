@@ -68,19 +68,23 @@ pub fn seal(
     secret: &Secret,
     random: &mut Random<'_>,
 ) -> Result<Sealed, SealError> {
+    seal_at(kek, &place(tenant, provider, key_id, version), secret, random)
+}
+
+/// Seals a secret for the place that is spelled so ([`spelled`]).
+pub(super) fn seal_at(kek: &Kek, place: &[u8], secret: &Secret, random: &mut Random<'_>) -> Result<Sealed, SealError> {
     if !(1..=MAX_SECRET).contains(&secret.expose().len()) {
         return Err(SealError::Size);
     }
-    let place = place(tenant, provider, key_id, version);
     let data_key = draw::<32>(random)?;
     let wrap_nonce = *draw::<NONCE>(random)?;
     let nonce = *draw::<NONCE>(random)?;
-    let wrapped = encrypt(&wrapping_key(kek, &place), &wrap_nonce, data_key.as_slice(), &place)?;
-    let ciphertext = encrypt(&sealing_key(&data_key, &place), &nonce, secret.expose(), &place)?;
+    let wrapped = encrypt(&wrapping_key(kek, place), &wrap_nonce, data_key.as_slice(), place)?;
+    let ciphertext = encrypt(&sealing_key(&data_key, place), &nonce, secret.expose(), place)?;
     Ok(Sealed {
         wrap_nonce,
         wrapped_key: wrapped.try_into().map_err(|_| SealError::Cipher)?,
-        commitment: *commitment(&data_key, &place),
+        commitment: *commitment(&data_key, place),
         nonce,
         ciphertext,
     })
@@ -98,13 +102,17 @@ pub fn open(
     key_id: &str,
     version: u32,
 ) -> Result<Secret, OpenError> {
-    let place = place(tenant, provider, key_id, version);
-    let unwrapped = decrypt(&wrapping_key(kek, &place), &sealed.wrap_nonce, &sealed.wrapped_key, &place)?;
+    open_at(kek, sealed, &place(tenant, provider, key_id, version))
+}
+
+/// Opens what was sealed by [`seal_at`] for the place.
+pub(super) fn open_at(kek: &Kek, sealed: &Sealed, place: &[u8]) -> Result<Secret, OpenError> {
+    let unwrapped = decrypt(&wrapping_key(kek, place), &sealed.wrap_nonce, &sealed.wrapped_key, place)?;
     let data_key: Zeroizing<[u8; 32]> = Zeroizing::new(unwrapped.as_slice().try_into().map_err(|_| OpenError)?);
-    if !bool::from(commitment(&data_key, &place).ct_eq(&sealed.commitment)) {
+    if !bool::from(commitment(&data_key, place).ct_eq(&sealed.commitment)) {
         return Err(OpenError);
     }
-    decrypt(&sealing_key(&data_key, &place), &sealed.nonce, &sealed.ciphertext, &place).map(Secret)
+    decrypt(&sealing_key(&data_key, place), &sealed.nonce, &sealed.ciphertext, place).map(Secret)
 }
 
 impl Sealed {
@@ -144,12 +152,15 @@ impl fmt::Debug for Sealed {
     }
 }
 
-/// Where a record belongs, each part behind its length so that no two places spell alike.
+/// Where a tenant's provider key belongs.
 fn place(tenant: &TenantName, provider: &str, key_id: &str, version: u32) -> Vec<u8> {
+    spelled(&[tenant.as_str().as_bytes(), provider.as_bytes(), key_id.as_bytes(), &version.to_be_bytes()])
+}
+
+/// Where a record belongs, each part behind its length so that no two places spell alike.
+pub(super) fn spelled(parts: &[&[u8]]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    for part in
-        [&[SCHEMA][..], tenant.as_str().as_bytes(), provider.as_bytes(), key_id.as_bytes(), &version.to_be_bytes()]
-    {
+    for part in [&[SCHEMA][..]].iter().chain(parts) {
         bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
         bytes.extend_from_slice(part);
     }

@@ -8,6 +8,7 @@ use authz_service::decide::{self, Allow, Decision, Deny, Grounds, OwnKeys};
 use authz_service::identity::api_key::{KeyRecord, NewKey};
 use authz_service::identity::certificate::RevokedSerials;
 use authz_service::identity::discovery::KeyRing;
+use authz_service::identity::jwt::own::Own;
 use authz_service::ledger::{GrantId, Ledger, Now};
 use authz_service::registry::{CredentialHeader, Registry};
 use authz_service::resource;
@@ -110,6 +111,8 @@ impl Pure {
             keys: &self.keys,
             revoked_certificates: &RevokedSerials::new(),
             vault: &NoOwnKeys,
+            own: &Own::default(),
+            jobs: &HashMap::new(),
             ledger: &self.ledger,
             sightings: &sightings,
             claim_header: wire::CLAIM_HEADER,

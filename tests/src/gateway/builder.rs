@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
+use authz_service::serve::Clock;
 use serde_json::Value;
 
 use super::{Gateway, Service};
@@ -33,6 +34,7 @@ pub struct Builder {
     state: Option<PathBuf>,
     serve: Vec<String>,
     failed_logins: u32,
+    clock: Option<Clock>,
 }
 
 impl Default for Builder {
@@ -49,6 +51,7 @@ impl Default for Builder {
             state: None,
             serve: Vec::new(),
             failed_logins: 1_000_000,
+            clock: None,
         }
     }
 }
@@ -118,6 +121,13 @@ impl Builder {
         self
     }
 
+    /// The service runs as a library in this process, by this clock.
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
     /// How often a source may fail to log in each minute; by chance no test meets the limit that it has otherwise.
     #[must_use]
     pub fn failed_logins_per_minute(mut self, failures: u32) -> Self {
@@ -151,7 +161,11 @@ impl Builder {
                 let failed_logins = ["--failed-logins-per-minute".into(), self.failed_logins.to_string()];
                 let arguments = [self.serve, failed_logins.into()].concat();
                 let state = self.state.unwrap_or_else(|| directory.path().join("state.db"));
-                (Some(Service::start(directory.path(), &self.policies, &state, arguments).await), None)
+                let service = match self.clock {
+                    Some(clock) => Service::start_by(directory.path(), &self.policies, &state, clock).await,
+                    None => Service::start(directory.path(), &self.policies, &state, arguments).await,
+                };
+                (Some(service), None)
             }
         };
         let proxies = match (&service, &fake) {

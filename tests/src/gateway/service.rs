@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use authz_service::admin::client::Client;
+use authz_service::cli::ServeOptions;
+use authz_service::serve::Clock;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 
@@ -21,7 +23,8 @@ pub struct Service {
     http: u16,
     /// Further arguments of `serve`.
     more: Vec<String>,
-    process: Process,
+    /// None: it runs in this process, by a clock of the test's.
+    process: Option<Process>,
 }
 
 /// How a command of the CLI ended.
@@ -56,11 +59,36 @@ impl Service {
     }
 
     async fn start_with(directory: &Path, state: &Path, http: u16, apart: bool, more: Vec<String>) -> Self {
-        let kek = directory.join("kek");
-        std::fs::write(&kek, crate::mint::random()).expect("the key-encryption key is written");
-        std::fs::set_permissions(&kek, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("its mode");
-        let process = launch(directory, state, http, apart, &more).await;
+        write_kek(directory);
+        let process = Some(launch(directory, state, http, apart, &more).await);
         let service = Self { directory: directory.into(), state: state.into(), http, more, process };
+        service.ready().await;
+        service
+    }
+
+    /// The same service as a library in this process, by this clock. It ends with the process.
+    pub(super) async fn start_by(directory: &Path, policies: &Policies, state: &Path, clock: Clock) -> Self {
+        policies.write(&directory.join("policies")).expect("the policies are written");
+        write_kek(directory);
+        let (at, http) = (|name: &str| directory.join(name), free_port());
+        let socket = |name: &str| format!("unix:{}", at(name).display());
+        let options = ServeOptions {
+            policies: at("policies"),
+            state: state.into(),
+            kek_file: at("kek"),
+            proxies: socket("proxies.sock").parse().expect("an address"),
+            proxies_tls: None,
+            listed: Vec::new(),
+            admin: socket("admin.sock").parse().expect("an address"),
+            http: ([127, 0, 0, 1], http).into(),
+            issuer: "https://bulkhead.internal".into(),
+            failed_logins_per_minute: std::num::NonZeroU32::MAX,
+        };
+        crate::runtime().spawn(async move {
+            let ended = authz_service::serve::run_by(options, clock).await;
+            panic!("the service ended: {ended:?}");
+        });
+        let service = Self { directory: directory.into(), state: state.into(), http, more: Vec::new(), process: None };
         service.ready().await;
         service
     }
@@ -70,30 +98,40 @@ impl Service {
     /// # Panics
     /// It still runs, or the new one does not get ready.
     pub async fn restart(&mut self) {
-        assert!(!self.process.running(), "the service still runs");
+        assert!(!self.process().running(), "the service still runs");
         self.http = free_port();
-        self.process = launch(&self.directory, &self.state, self.http, false, &self.more).await;
+        self.process = Some(launch(&self.directory, &self.state, self.http, false, &self.more).await);
         self.ready().await;
     }
 
     /// Waits for `/readyz`.
     async fn ready(&self) {
         eventually("the service's /readyz", async || {
-            assert!(self.process.running(), "the service ended at its start\n{}", self.process.tail());
+            let running = self.process.as_ref().is_none_or(Process::running);
+            assert!(running, "the service ended at its start\n{}", self.tail());
             self.http("/readyz").await.ok()
         })
         .await;
     }
 
     /// Its process: signals, log, memory.
+    ///
+    /// # Panics
+    /// It runs in this process.
     #[must_use]
     pub fn process(&self) -> &Process {
-        &self.process
+        self.process.as_ref().expect("a process of its own")
+    }
+
+    /// The end of its log, where it has one.
+    #[must_use]
+    pub fn tail(&self) -> String {
+        self.process.as_ref().map(Process::tail).unwrap_or_default()
     }
 
     /// Lets it go on when its owner ends, if it was started apart.
     pub fn leave(self) {
-        self.process.leave();
+        self.process.into_iter().for_each(Process::leave);
     }
 
     /// The proxies' socket.
@@ -162,7 +200,7 @@ impl Service {
     /// It fails.
     pub async fn command(&self, arguments: &[&str]) -> String {
         let said = self.cli(arguments, "").await;
-        assert_eq!(said.code, Some(0), "bulkhead {}: {}\n{}", arguments.join(" "), said.err, self.process.tail());
+        assert_eq!(said.code, Some(0), "bulkhead {}: {}\n{}", arguments.join(" "), said.err, self.tail());
         said.out
     }
 
@@ -273,6 +311,12 @@ impl Service {
     pub fn admin(&self) -> String {
         format!("unix:{}", self.directory.join("admin.sock").display())
     }
+}
+
+fn write_kek(directory: &Path) {
+    let kek = directory.join("kek");
+    std::fs::write(&kek, crate::mint::random()).expect("the key-encryption key is written");
+    std::fs::set_permissions(&kek, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("its mode");
 }
 
 async fn launch(directory: &Path, state: &Path, http: u16, apart: bool, more: &[String]) -> Process {

@@ -12,11 +12,20 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 /// A self-signed certificate in files of this name; the SHA-256 of its DER form as tokens spell it.
-fn certificate(directory: &Path, name: &str) -> String {
+pub(crate) fn certificate(directory: &Path, name: &str) -> String {
     let made = rcgen::generate_simple_self_signed(vec![format!("{name}.example")]).expect("a certificate");
     std::fs::write(directory.join(format!("{name}.crt")), made.cert.pem()).expect("its file");
     std::fs::write(directory.join(format!("{name}.key")), made.signing_key.serialize_pem()).expect("its key's file");
     URL_SAFE_NO_PAD.encode(Sha256::digest(made.cert.der()))
+}
+
+/// The configuration with TLS towards clients, by `server.crt` and `server.key` of this directory: it asks them for a
+/// certificate and takes any.
+pub(crate) fn over_tls(text: &str, files: &str) -> String {
+    let tls = format!(
+        "    - transport_socket:\n        name: tls\n        typed_config:\n          \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext\n          common_tls_context:\n            tls_certificates: [{{certificate_chain: {{filename: {files}/server.crt}}, private_key: {{filename: {files}/server.key}}}}]\n            validation_context: {{trust_chain_verification: ACCEPT_UNTRUSTED, trusted_ca: {{filename: {files}/server.crt}}}}\n      filters:\n"
+    );
+    replaced(text, "    - filters:\n", &tls)
 }
 
 /// Status and `error.code` of a chat, over TLS, with this certificate or none.
@@ -41,15 +50,7 @@ async fn a_bound_token_opens_nothing_on_another_connection() {
     let (one, other) = (certificate(directory.path(), "one"), certificate(directory.path(), "other"));
     certificate(directory.path(), "server");
     let files = directory.path().display().to_string();
-    let gateway = Gateway::builder()
-        .envoy(move |text| {
-            let tls = format!(
-                "    - transport_socket:\n        name: tls\n        typed_config:\n          \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext\n          common_tls_context:\n            tls_certificates: [{{certificate_chain: {{filename: {files}/server.crt}}, private_key: {{filename: {files}/server.key}}}}]\n            validation_context: {{trust_chain_verification: ACCEPT_UNTRUSTED, trusted_ca: {{filename: {files}/server.crt}}}}\n      filters:\n"
-            );
-            replaced(&patient(&text, "5s"), "    - filters:\n", &tls)
-        })
-        .start()
-        .await;
+    let gateway = Gateway::builder().envoy(move |text| over_tls(&patient(&text, "5s"), &files)).start().await;
     let acme = issuer("acme");
     let token = |confirmation: Option<Value>| {
         let mut claims = acme.claims();

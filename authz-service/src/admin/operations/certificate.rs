@@ -28,7 +28,7 @@ impl<R: Running> Inner<R> {
         tenant: TenantName,
         replace: bool,
     ) -> Result<AuthorityMade, AdminError> {
-        let _one = self.changes.lock().await;
+        let _one = self.running.changes().lock().await;
         tenant_of(&self.running.registry(), &tenant)?;
         let before = self.authority(&tenant).await?;
         if before.is_some() && !replace {
@@ -37,7 +37,7 @@ impl<R: Running> Inner<R> {
         }
         let used_up = |_| AdminError::Conflict(format!("tenant `{tenant}` has had too many CAs"));
         let version = before.map_or(0, |row| row.version).saturating_add(1);
-        let made = authority::create(&tenant, version, Timestamp::now(), &mut system_random).map_err(refused)?;
+        let made = authority::create(&tenant, version, self.running.time(), &mut system_random).map_err(refused)?;
         let key_id = kek_id(self.running.kek());
         let place = u32::try_from(version).map_err(used_up)?;
         let sealed = seal(self.running.kek(), &tenant, PURPOSE, &key_id, place, &made.key, &mut system_random);
@@ -55,12 +55,12 @@ impl<R: Running> Inner<R> {
         by: Operator,
         asked: IssueCertificate,
     ) -> Result<CertificateIssued, AdminError> {
-        let _one = self.changes.lock().await;
+        let _one = self.running.changes().lock().await;
         let id = spiffe_id(&self.running.registry(), &asked)?;
         let none = || AdminError::Conflict(format!("tenant `{}` has no CA: `cert ca create` makes one", asked.tenant));
         let row = self.authority(&asked.tenant).await?.ok_or_else(none)?;
         let key = self.open(&asked.tenant, &row)?;
-        let now = Timestamp::now();
+        let now = self.running.time();
         let issued =
             authority::issue((&row.certificate, &key), &asked.request, &id, asked.ttl, now, &mut system_random);
         let issued = issued.map_err(refused)?;
@@ -91,7 +91,7 @@ impl<R: Running> Inner<R> {
         tenant: TenantName,
         serial: Serial,
     ) -> Result<(), AdminError> {
-        let _one = self.changes.lock().await;
+        let _one = self.running.changes().lock().await;
         tenant_of(&self.running.registry(), &tenant)?;
         // Tightening waits for nothing.
         self.running.revoke_certificate(&tenant, &serial);
@@ -99,7 +99,7 @@ impl<R: Running> Inner<R> {
         let revoke = CertificateCommand::Revoke {
             tenant: tenant.to_string(),
             serial: serial.as_str().to_owned(),
-            at_ms: milliseconds(Timestamp::now()),
+            at_ms: milliseconds(self.running.time()),
         };
         self.write(vec![audit, Command::Certificate(Box::new(revoke))]).await.map_err(|error| {
             let until = "the certificate is refused until this service restarts, but that is not on the disk: \
@@ -113,7 +113,7 @@ impl<R: Running> Inner<R> {
             tenant_of(&self.running.registry(), tenant)?;
         }
         let rows = self.read(move |reader| reader.certificates(tenant.as_ref().map(TenantName::as_str))).await?;
-        let now = milliseconds(Timestamp::now());
+        let now = milliseconds(self.running.time());
         Ok(rows.into_iter().map(|row| shown(row, now)).collect())
     }
 

@@ -20,7 +20,7 @@ impl<R: Running> Inner<R> {
         let _one = self.running.changes().lock().await;
         check(&self.running.registry(), &asked)?;
         // Whole seconds: people read the expiry.
-        let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or(Timestamp::UNIX_EPOCH);
+        let now = Timestamp::from_second(self.running.time().as_second()).unwrap_or(Timestamp::UNIX_EPOCH);
         let out_of_time = |_| AdminError::Invalid("the key would expire after the end of time".into());
         let expires_at = now.checked_add(asked.ttl).map_err(out_of_time)?;
         let key = NewKey::generate(&mut system_random).map_err(|error| AdminError::Unavailable(error.to_string()))?;
@@ -39,7 +39,7 @@ impl<R: Running> Inner<R> {
     }
 
     pub(super) fn list_keys(&self, tenant: Option<&TenantName>) -> Result<Vec<KeyRow>, AdminError> {
-        let (registry, now) = (self.running.registry(), Timestamp::now());
+        let (registry, now) = (self.running.registry(), self.running.time());
         if let Some(tenant) = tenant {
             tenant_of(&registry, tenant)?;
         }
@@ -79,7 +79,7 @@ impl<R: Running> Inner<R> {
     /// Revokes a key that nobody has seen, and says what became of it.
     async fn withdraw(&self, by: Operator, tenant: &TenantName, id: &str, why: AdminError) -> AdminError {
         let audit = self.about(by, "key.withdraw", tenant.as_str(), id, why.to_string());
-        let revoke = Command::KeyRevoke { id: id.to_owned(), at_ms: milliseconds(Timestamp::now()) };
+        let revoke = Command::KeyRevoke { id: id.to_owned(), at_ms: milliseconds(self.running.time()) };
         match (self.write(vec![audit, revoke]).await, why) {
             (Ok(()), why @ AdminError::PoliciesRefused { .. }) => why,
             (Ok(()), why) => AdminError::Unavailable(format!("no key was made: {why}")),

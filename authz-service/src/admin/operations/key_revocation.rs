@@ -20,7 +20,7 @@ impl<R: Running> Inner<R> {
             let known = registry.keys.keys().chain(records.keys()).map(String::as_str);
             return Err(AdminError::unknown("key", &id, known));
         }
-        let now = Timestamp::now();
+        let now = self.running.time();
         let these = |records: &HashMap<String, KeyRecord>| descendants(records, [id.as_str()]);
         self.tighten(&these(&records), now);
         let _one = self.running.changes().lock().await;
@@ -50,7 +50,7 @@ impl<R: Running> Inner<R> {
             let known = registry.tenants.keys().map(TenantName::as_str);
             return Err(AdminError::unknown("tenant", tenant.as_str(), known));
         }
-        let now = Timestamp::now();
+        let now = self.running.time();
         self.tighten(&of_tenant(&before), now);
         let _one = self.running.changes().lock().await;
         let ids = of_tenant(&self.running.keys());

@@ -30,7 +30,7 @@ pub(super) async fn audit(reader: Arc<Reader>, after: Option<u64>, limit: u32) -
 pub(super) async fn usage<R: Running>(running: &R) -> Result<Usage, AdminError> {
     let reader = running.reader();
     let used = read(move || reader.usage_by_tenant(0)).await?;
-    let (registry, now) = (running.registry(), Timestamp::now());
+    let (registry, now) = (running.registry(), running.time());
     let mut tenants: BTreeMap<String, TenantUsage> =
         used.into_iter().map(|(name, used)| (name.clone(), spelled(name, used))).collect();
     for (name, tenant) in &registry.tenants {

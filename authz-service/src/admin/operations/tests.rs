@@ -13,6 +13,7 @@ use super::*;
 use crate::admin::{KeyState, NewKeyBody};
 use crate::identity::api_key::{self, ApiKeyText};
 use crate::identity::certificate::RevokedSerials;
+use crate::identity::job::JobRecord;
 use crate::resource;
 use crate::store::{Fault, StoreOptions};
 use crate::vault::{Sealed, open};
@@ -151,6 +152,27 @@ impl Running for House {
 
     fn revoke_certificate(&self, tenant: &TenantName, serial: &Serial) {
         self.revoked.lock().unwrap().insert((tenant.clone(), serial.clone()));
+    }
+
+    fn jobs(&self) -> Vec<JobRecord> {
+        Vec::new()
+    }
+
+    async fn end_job(&self, _id: &str, _with: Vec<Command>) -> Result<Option<JobRecord>, WriteError> {
+        Ok(None)
+    }
+
+    fn time(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    async fn rotate_signing_key(
+        &self,
+        rotation: Rotation,
+        with: Vec<Command>,
+    ) -> Result<(String, u64), NewSigningKeyError> {
+        self.store.write(Command::Batch(with)).await?;
+        Ok((format!("{rotation:?}"), 1_000))
     }
 
     async fn reload(&self) -> Result<(), Vec<Problem>> {

@@ -137,6 +137,9 @@ fn caller(principal: &str, key_id: Option<&str>, limited: bool) -> Identity {
         expires_at: now(),
         login: crate::authorization::Login::default(),
         method: "api_key",
+        origin: None,
+        actors: Vec::new(),
+        job: None,
     }
 }
 

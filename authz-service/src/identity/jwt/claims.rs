@@ -1,11 +1,14 @@
 //! A token's claims: exact types, no defaults, each checked against what the tenant said of this issuer (RFC 7519 §4.1).
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use serde_json::{Map, Value};
 
 use super::LEEWAY;
 use crate::authorization::Login;
 use crate::identity::{CredentialError, KEY_PRINCIPAL, certificate, strict};
-use crate::registry::{EndpointKind, Issuer, Permits};
+use crate::registry::Issuer;
 
 /// The greatest instant: what every JSON reader holds exactly (RFC 8259 §6).
 const MAX_TIME: u64 = (1 << 53) - 1;
@@ -13,7 +16,21 @@ const MAX_TIME: u64 = (1 << 53) - 1;
 const MAX_NAME: usize = 255;
 
 /// The payload as it stands: nothing in it is true before its signature is verified.
-pub(super) struct Claims(Map<String, Value>);
+pub(super) struct Claims(pub(super) Map<String, Value>);
+
+/// What the tokens of an issuer must be like.
+pub(super) struct Terms<'a> {
+    /// One of these must be among the token's.
+    pub(super) audiences: &'a BTreeSet<String>,
+    /// Greatest `exp - iat`.
+    pub(super) max_lifetime: Duration,
+}
+
+impl<'a> From<&'a Issuer> for Terms<'a> {
+    fn from(issuer: &'a Issuer) -> Self {
+        Self { audiences: &issuer.audiences, max_lifetime: issuer.max_lifetime }
+    }
+}
 
 /// What an accepted token says.
 pub(super) struct Accepted {
@@ -46,11 +63,17 @@ impl Claims {
         })
     }
 
-    /// Checks all that does not name the tenant.
-    pub(super) fn accept(&self, issuer: &Issuer, certificate: &str, now: u64) -> Result<Accepted, CredentialError> {
+    /// Checks all that does not name the tenant. `certificate` is the client's, as Envoy gives it.
+    pub(super) fn accept<'a>(
+        &self,
+        of: impl Into<Terms<'a>>,
+        certificate: &str,
+        now: u64,
+    ) -> Result<Accepted, CredentialError> {
+        let of = &of.into();
         let expires_at = self.time("exp")?.ok_or(CredentialError::invalid("jwt: no expiry"))?;
-        self.check_time(expires_at, issuer, now)?;
-        self.check_audience(issuer)?;
+        self.check_time(expires_at, of, now)?;
+        self.check_audience(of)?;
         let bound = self.check_holder(certificate)?;
         let subject = self.name("sub")?.ok_or(CredentialError::invalid("jwt: no subject"))?;
         if subject.starts_with(KEY_PRINCIPAL) {
@@ -81,9 +104,9 @@ impl Claims {
         Ok(Login { class, methods, at: at.and_then(|at| i64::try_from(at).ok()) })
     }
 
-    /// What the token's scopes permit at an endpoint: what the roles of any of them do. An issuer without scopes: its role.
-    pub(super) fn permits(&self, issuer: &Issuer, endpoint: EndpointKind) -> Result<Permits, CredentialError> {
-        let Some(scopes) = &issuer.scopes else { return Ok(issuer.permits.clone()) };
+    /// The token's scopes, those that the issuer's entry names; an issuer without scopes has none.
+    pub(super) fn scopes(&self, issuer: &Issuer) -> Result<Vec<String>, CredentialError> {
+        let Some(scopes) = &issuer.scopes else { return Ok(Vec::new()) };
         let malformed = CredentialError::invalid("jwt: scopes that are no list of names");
         let named: Vec<&str> = match self.0.get(&scopes.claim) {
             None => Vec::new(),
@@ -91,8 +114,7 @@ impl Claims {
             Some(Value::Array(names)) => names.iter().map(Value::as_str).collect::<Option<_>>().ok_or(malformed)?,
             Some(_) => return Err(malformed),
         };
-        let roles = named.into_iter().filter_map(|name| scopes.permits.get(name));
-        Ok(Permits::any_at(roles, endpoint))
+        Ok(named.into_iter().filter(|name| scopes.permits.contains_key(*name)).map(ToOwned::to_owned).collect())
     }
 
     /// Whether the token is bound to its holder (RFC 7800), who must have shown that key: a certificate by its SHA-256
@@ -106,7 +128,7 @@ impl Claims {
         if named == shown { Ok(true) } else { Err(refused) }
     }
 
-    fn check_time(&self, expires_at: u64, issuer: &Issuer, now: u64) -> Result<(), CredentialError> {
+    fn check_time(&self, expires_at: u64, of: &Terms<'_>, now: u64) -> Result<(), CredentialError> {
         let (not_before, issued_at) = (self.time("nbf")?, self.time("iat")?);
         if now.saturating_sub(expires_at) >= LEEWAY {
             return Err(CredentialError::invalid("jwt: expired"));
@@ -118,14 +140,14 @@ impl Claims {
         if not_before.is_some_and(|time| expires_at < time) || issued_at.is_some_and(|time| expires_at < time) {
             return Err(CredentialError::invalid("jwt: expires before it begins"));
         }
-        if expires_at.saturating_sub(issued_at.unwrap_or(now)) > issuer.max_lifetime.as_secs() {
+        if expires_at.saturating_sub(issued_at.unwrap_or(now)) > of.max_lifetime.as_secs() {
             return Err(CredentialError::invalid("jwt: lives too long"));
         }
         Ok(())
     }
 
-    fn check_audience(&self, issuer: &Issuer) -> Result<(), CredentialError> {
-        let is_ours = |audience: &str| issuer.audiences.contains(audience);
+    fn check_audience(&self, of: &Terms<'_>) -> Result<(), CredentialError> {
+        let is_ours = |audience: &str| of.audiences.contains(audience);
         let ours = match self.0.get("aud") {
             Some(Value::String(audience)) => is_ours(audience),
             Some(Value::Array(audiences)) => {
@@ -144,11 +166,15 @@ impl Claims {
     }
 
     /// 1 to 255 bytes of visible ASCII: safe in a header, a log line and a map key.
-    fn name(&self, name: &str) -> Result<Option<String>, CredentialError> {
-        let Some(value) = self.0.get(name) else { return Ok(None) };
-        let fits =
-            |text: &&str| (1..=MAX_NAME).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
-        let text = value.as_str().filter(fits);
-        text.map(|text| Some(text.to_owned())).ok_or(CredentialError::invalid("jwt: sub or jti is no name"))
+    pub(super) fn name(&self, name: &str) -> Result<Option<String>, CredentialError> {
+        name_in(&self.0, name)
     }
+}
+
+/// The same, of any object.
+pub(super) fn name_in(members: &Map<String, Value>, name: &str) -> Result<Option<String>, CredentialError> {
+    let Some(value) = members.get(name) else { return Ok(None) };
+    let fits = |text: &&str| (1..=MAX_NAME).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    let text = value.as_str().filter(fits);
+    text.map(|text| Some(text.to_owned())).ok_or(CredentialError::invalid("jwt: sub or jti is no name"))
 }

@@ -58,7 +58,8 @@ async fn rotate(
     let refused = |(denial, wait)| Refused { wait, known: true, ..Refused::new(denial, &headers) };
     let asked = body.map_err(|_| Denial::new(Code::BodyTooLarge)).and_then(|body| read(&body));
     let asked = asked.and_then(|asked| of_key(&grant, &asked)).map_err(|denial| refused((denial, None)))?;
-    let rotated = rotate_key(service, asked, Timestamp::now()).await.map_err(|error| refused(denial(&error)))?;
+    let now = service.time();
+    let rotated = rotate_key(service, asked, now).await.map_err(|error| refused(denial(&error)))?;
     let RotatedKey { id, key, expires_at, parent, overlap_until } = rotated;
     let answer = Json(Answer { id, key, expires_at, parent, overlap_until });
     Ok(([(header::CACHE_CONTROL, "no-store")], answer).into_response())

@@ -18,7 +18,7 @@ impl Service {
         if handle.is_none() {
             tracing::warn!(proxy = holder.proxy, "an ask without our grant");
         }
-        self.on_grounds(|grounds| decide::lend(grounds, handle.as_ref(), ask, holder, jiff::Timestamp::now()))
+        self.on_grounds(|grounds| decide::lend(grounds, handle.as_ref(), ask, holder, self.time()))
     }
 
     /// Once a second: what nobody closed or settled becomes spend.
@@ -90,6 +90,7 @@ fn of_grant(grant: &Grant) -> AuditRecord {
         principal: grant.principal.clone(),
         key_id: grant.key_id.clone(),
         credential: grant.credential.clone(),
+        actors: grant.actors.clone(),
         policy_version: grant.policy_version.clone(),
         method: grant.method.clone(),
         path: grant.path.clone(),

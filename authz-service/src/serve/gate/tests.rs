@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::cli::ServeOptions;
 use crate::identity::api_key::{KeyHash, KeyRecord};
+use crate::serve::wall_clock;
 use crate::store::{AuditLine, Decision};
 
 const SET: &str = "\
@@ -74,9 +75,10 @@ fn start(directory: &TempDir) -> Arc<Service> {
         admin: format!("unix:{}", at("admin.sock").display()).parse().unwrap(),
         http: "127.0.0.1:0".parse().unwrap(),
         mesh: None,
+        issuer: "https://bulkhead.internal".into(),
         failed_logins_per_minute: NonZeroU32::MAX,
     };
-    Service::start(&options).unwrap()
+    Service::start(&options, wall_clock()).unwrap()
 }
 
 impl House {
@@ -126,7 +128,8 @@ impl House {
     fn left(&self) -> Vec<u64> {
         let registry = self.service.registry();
         let tenant = &registry.tenants[&TenantName::parse("acme").unwrap()];
-        let states = self.service.ledger.usage(now(), &tenant.name, &tenant.time_zone, &tenant.plan.limits);
+        let states =
+            self.service.ledger.usage(self.service.now(), &tenant.name, &tenant.time_zone, &tenant.plan.limits);
         states.iter().map(|state| state.left).collect()
     }
 
@@ -155,7 +158,7 @@ fn grant() -> Grant {
         path: "/v1/chat/completions?a=b".into(),
         lifetime_ms: 65_000,
         hold_ms: 10_000,
-        issued_at_ms: now().unix_ms,
+        issued_at_ms: u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap(),
         scope_set: "tenant=acme".into(),
         ..Grant::default()
     }

@@ -182,7 +182,7 @@ impl<'a> Counting<'a> {
 
     /// One audit line and its amounts: a reservation that is settled as it is made.
     fn keep(&mut self, entry: Entry<'_>) -> Result<(), Denial> {
-        let id = grant_id(jiff::Timestamp::now()).map_err(|_| Code::Internal)?;
+        let id = grant_id(self.service.time()).map_err(|_| Code::Internal)?;
         let Entry { named, holds, from, to, usage, detail } = entry;
         let record = AuditRecord { decision: Decision::Allow, grant_id: Some(id), ..self.record(named, detail) };
         let reservation = Reservation {

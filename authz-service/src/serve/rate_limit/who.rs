@@ -54,7 +54,7 @@ impl<'a> Who<'a> {
             let keys = service.keys.load();
             let terms = registry.keys.get(key).filter(|terms| terms.tenant == named.tenant).map(AsRef::as_ref);
             let record = keys.get(key).filter(|record| record.tenant == named.tenant);
-            let now = jiff::Timestamp::now();
+            let now = service.time();
             if record.is_none_or(|record| api_key::in_force(record, terms, now).is_err()) {
                 return Err(
                     Denial::new(Code::InvalidCredential).detail(format!("key `{}` is not valid", key.escape_debug()))

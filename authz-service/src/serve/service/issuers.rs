@@ -52,7 +52,7 @@ impl Service {
             return false;
         }
         let Some(named) = jwt::named_key(token) else { return false };
-        let now = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0);
+        let now = u64::try_from(self.time().as_second()).unwrap_or(0);
         self.published.wait_for(&named, now).await
     }
 }

@@ -7,15 +7,16 @@ use std::sync::Arc;
 use gateway_core::name::TenantName;
 use jiff::Timestamp;
 
-use super::Service;
 use super::start::own_key;
+use super::{NewSigningKeyError, Rotation, Service};
 use crate::admin::operations::Running;
 use crate::identity::api_key::KeyRecord;
 use crate::identity::certificate::{RevokedSerials, Serial};
+use crate::identity::job::JobRecord;
 use crate::ledger::Ledger;
 use crate::registry::Registry;
 use crate::resource::Problem;
-use crate::store::{Reader, Store, VaultRow};
+use crate::store::{Command, Reader, Store, VaultRow, WriteError};
 use crate::vault::Kek;
 
 impl Running for Service {
@@ -59,8 +60,14 @@ impl Running for Service {
             }
             keys
         });
-        // What is held by a key that ends, now or with an overlap, was granted for longer.
-        let ended = records.iter().filter(|record| record.revoked_at.is_some() || record.rotated.is_some());
+        for record in &records {
+            if record.revoked_at.is_some() {
+                // Of the whole tenant: the key may have acted in a chain, or started a job, whose grants do not name it.
+                self.revocations.revoke(record.tenant.as_str(), "");
+            }
+        }
+        // What is held by a key that ends with an overlap was granted for longer.
+        let ended = records.iter().filter(|record| record.revoked_at.is_none() && record.rotated.is_some());
         self.void_keys(ended.map(|record| (record.tenant.as_str(), record.id.as_str())));
     }
 
@@ -95,6 +102,26 @@ impl Running for Service {
             revoked
         });
         // No worker holds a grant for a certificate; what its holder has under way goes on to its end.
+    }
+
+    fn jobs(&self) -> Vec<JobRecord> {
+        self.all_jobs()
+    }
+
+    async fn end_job(&self, id: &str, with: Vec<Command>) -> Result<Option<JobRecord>, WriteError> {
+        Self::end_job(self, id, with).await
+    }
+
+    fn time(&self) -> jiff::Timestamp {
+        Self::time(self)
+    }
+
+    async fn rotate_signing_key(
+        &self,
+        rotation: Rotation,
+        with: Vec<Command>,
+    ) -> Result<(String, u64), NewSigningKeyError> {
+        Self::rotate_signing_key(self, rotation, with).await
     }
 
     async fn reload(&self) -> Result<(), Vec<Problem>> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use gateway_core::denial::Code;
 use gateway_core::wire;
 
-use super::{Service, now};
+use super::Service;
 use crate::decide::Deny;
 use crate::ledger::Now;
 use crate::store::{self, AuditRecord, Command};
@@ -27,7 +27,7 @@ impl Service {
                 );
             });
         }
-        self.throttle.refuse(source?, now())
+        self.throttle.refuse(source?, self.now())
     }
 
     /// Counts a refusal that proved nobody.
@@ -37,7 +37,7 @@ impl Service {
             Code::MissingCredential | Code::AmbiguousCredentials | Code::CredentialInUrl | Code::InvalidCredential
         );
         if let Some(source) = source.filter(|_| failed) {
-            self.throttle.failed(source, now());
+            self.throttle.failed(source, self.now());
         }
     }
 

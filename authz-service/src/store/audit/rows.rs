@@ -9,6 +9,9 @@ use crate::store::integer::{int, optional, uint};
 use crate::store::restored::cost;
 use crate::store::{Settle, WriteError};
 
+/// A whole chain of actors, each at its longest.
+const MAX_ACTORS_BYTES: usize = 5 * 257;
+
 /// Inserts a record of the service's own; where a worker has reported the refusal of the same request already, that line
 /// is completed.
 pub(in crate::store) fn insert(db: &Connection, record: &AuditRecord) -> Result<(), WriteError> {
@@ -25,7 +28,8 @@ fn complete_refusal(db: &Connection, record: &AuditRecord) -> Result<bool, Write
     let sql = "UPDATE audit SET tenant = ?2, principal = ?3, key_id = ?4, credential = ?5, policy_version = ?6,
         method = ?7, path = ?8, model = ?9, provider = ?10, region = ?11, grant_id = ?12, reserved_tokens = ?13,
         reserved_gpu_ms = ?14, reserved_micro_usd = ?15, reserved_requests = ?16,
-        detail = CASE ?17 WHEN '' THEN detail ELSE detail || ', decided too late: ' || ?17 END WHERE seq = ?1";
+        detail = CASE ?17 WHEN '' THEN detail ELSE detail || ', decided too late: ' || ?17 END, actors = ?18
+        WHERE seq = ?1";
     let reserved = record.reserved.as_ref();
     db.prepare_cached(sql)?.execute(params![
         seq,
@@ -45,6 +49,7 @@ fn complete_refusal(db: &Connection, record: &AuditRecord) -> Result<bool, Write
         reserved.map(|cost| int(cost.micro_usd)),
         reserved.map(|cost| int(cost.requests)),
         cut(&record.code, 64),
+        cut(&record.actors.join(" "), MAX_ACTORS_BYTES),
     ])?;
     Ok(true)
 }
@@ -137,9 +142,9 @@ pub(in crate::store) fn report_refusal(
 fn insert_row(db: &Connection, record: &AuditRecord, report: Option<(&[u8; 16], i64)>) -> Result<(), WriteError> {
     let sql = "INSERT INTO audit (at_ms, request_id, tenant, principal, key_id, credential, policy_version, decision,
         code, status, method, path, model, provider, region, proxy, detail, grant_id, worker, sequence,
-        reserved_tokens, reserved_gpu_ms, reserved_micro_usd, reserved_requests)
+        reserved_tokens, reserved_gpu_ms, reserved_micro_usd, reserved_requests, actors)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
-        ?21, ?22, ?23, ?24) ON CONFLICT (worker, sequence) WHERE worker IS NOT NULL DO NOTHING";
+        ?21, ?22, ?23, ?24, ?25) ON CONFLICT (worker, sequence) WHERE worker IS NOT NULL DO NOTHING";
     let reserved = record.reserved.as_ref();
     db.prepare_cached(sql)?.execute(params![
         int(record.at_ms),
@@ -166,6 +171,7 @@ fn insert_row(db: &Connection, record: &AuditRecord, report: Option<(&[u8; 16], 
         reserved.map(|cost| int(cost.gpu_ms)),
         reserved.map(|cost| int(cost.micro_usd)),
         reserved.map(|cost| int(cost.requests)),
+        cut(&record.actors.join(" "), MAX_ACTORS_BYTES),
     ])?;
     Ok(())
 }
@@ -176,7 +182,7 @@ pub(in crate::store) const COLUMNS: &str =
     decision, code, status, method, path, model, provider, region, proxy, detail, grant_id,
     reserved_tokens, reserved_gpu_ms, reserved_micro_usd, reserved_requests,
     settled_ms, outcome, estimated, duration_ms, details,
-    charged_tokens, charged_gpu_ms, charged_micro_usd, charged_requests, input, cached_input, output, reasoning";
+    charged_tokens, charged_gpu_ms, charged_micro_usd, charged_requests, input, cached_input, output, reasoning, actors";
 
 /// One row of [`COLUMNS`].
 pub(in crate::store) fn line(row: &Row<'_>) -> rusqlite::Result<AuditLine> {
@@ -187,6 +193,7 @@ pub(in crate::store) fn line(row: &Row<'_>) -> rusqlite::Result<AuditLine> {
         principal: row.get(4)?,
         key_id: row.get(5)?,
         credential: row.get(6)?,
+        actors: row.get_ref(36)?.as_str()?.split(' ').filter(|name| !name.is_empty()).map(ToOwned::to_owned).collect(),
         policy_version: row.get(7)?,
         decision: Decision::named(row.get_ref(8)?.as_str()?),
         code: row.get(9)?,

@@ -17,7 +17,10 @@ fn of_version(bench: &Bench, steps: usize) {
     STEPS[..steps].iter().for_each(|step| old.execute_batch(step).unwrap());
     old.execute("ATTACH ?1 AS newest", [newest.to_str().unwrap()]).unwrap();
     for table in ["meta", "audit", "reservations", "windows"] {
-        old.execute_batch(&format!("INSERT INTO main.{table} SELECT * FROM newest.{table}")).unwrap();
+        let columns = "SELECT group_concat(name) FROM pragma_table_info(?1, 'main')";
+        let columns: String = old.query_row(columns, [table], |row| row.get(0)).unwrap();
+        let sql = format!("INSERT INTO main.{table} ({columns}) SELECT {columns} FROM newest.{table}");
+        old.execute_batch(&sql).unwrap();
     }
     old.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
     old.pragma_update(None, "user_version", i64::try_from(steps).unwrap()).unwrap();

@@ -30,12 +30,15 @@ async fn nobody_settles_or_closes_what_is_not_theirs() {
 #[tokio::test]
 async fn only_a_handle_of_ours_that_still_holds_is_lent_to() {
     let house = House::new();
-    let old = now().unix_ms.saturating_sub(81_000);
+    let old = house.service.now().unix_ms.saturating_sub(81_000);
     let key = |id: &str| Grant { key_id: id.into(), ..grant() };
     let cases = [
         (Grant { issued_at_ms: old, ..grant() }, "not_admitted"),
         (Grant { issued_at_ms: old, lifetime_ms: u32::MAX, ..grant() }, ""),
-        (Grant { issued_at_ms: now().unix_ms - 131_000, lifetime_ms: u32::MAX, ..grant() }, "not_admitted"),
+        (
+            Grant { issued_at_ms: house.service.now().unix_ms - 131_000, lifetime_ms: u32::MAX, ..grant() },
+            "not_admitted",
+        ),
         (Grant { scope_set: String::new(), ..grant() }, "not_admitted"),
         (Grant { data_endpoint: true, ..grant() }, "not_admitted"),
         (Grant { tenant: "nobody".into(), ..grant() }, "invalid_credential"),
