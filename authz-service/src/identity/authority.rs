@@ -112,7 +112,7 @@ pub fn issue(
     // Bytes of a point as the algorithm has it: the request names the algorithm twice.
     let accepted =
         [(&rcgen::PKCS_ECDSA_P256_SHA256, 65), (&rcgen::PKCS_ECDSA_P384_SHA384, 97), (&rcgen::PKCS_ED25519, 32)];
-    if !accepted.contains(&(&algorithm, request.public_key.der_bytes().len())) {
+    if !accepted.contains(&(algorithm, request.public_key.der_bytes().len())) {
         return Err(AuthorityError::Key);
     }
     let number = serial_number(random)?;

@@ -114,7 +114,7 @@ fn what_is_wrong_stands_at_its_place() {
             "certificates/globex.pem",
             "BEGIN CERTIFICATE",
             "BEGIN NOTHING",
-            &["globex.yaml:10:17: `bundleFile`: `certificates/globex.pem` holds no certificate in PEM"],
+            &["globex.yaml:10:17: `bundleFile`: `certificates/globex.pem` certificate 1 cannot be read"],
         ),
         (
             "certificates/globex.pem",

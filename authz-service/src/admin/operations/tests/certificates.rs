@@ -120,7 +120,7 @@ async fn what_may_not_be_issued_is_refused_with_its_reason() {
     }
     let mut forged = good.clone();
     let middle = good.len() / 2;
-    forged.replace_range(middle..=middle, if &good[middle..=middle] == "A" { "B" } else { "A" });
+    forged.replace_range(middle..=middle, if good.as_bytes()[middle] == b'A' { "B" } else { "A" });
     let weak = request(&KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap());
     let no_request = "the request is not PKCS #10 in PEM, or it is not signed by the key that it is for";
     let no_key = "the request's key is none of ECDSA P-256, ECDSA P-384 and Ed25519";
