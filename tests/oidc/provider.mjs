@@ -54,7 +54,11 @@ function start() {
         }),
       },
     },
-    extraTokenClaims: () => ({ tenant: 'acme' }),
+    // Access tokens of people say how they logged in (RFC 9470 §6); those of pipelines have nobody who did.
+    extraTokenClaims: ({ oidc }) => {
+      const { acr, amr, authTime } = oidc.entities.AuthorizationCode ?? oidc.entities.RefreshToken ?? {};
+      return { tenant: 'acme', ...(amr && { acr, amr, auth_time: authTime }) };
+    },
   });
   app = provider.callback();
 }
@@ -66,7 +70,7 @@ async function interact(request, response) {
     return provider.interactionFinished(request, response, { error: 'access_denied', error_description: 'not today' });
   }
   if (prompt.name === 'login') {
-    return provider.interactionFinished(request, response, { login: { accountId: 'alice' } });
+    return provider.interactionFinished(request, response, { login: { accountId: 'alice', acr: 'phrh', amr: ['pwd', 'hwk'] } });
   }
   const grant = (grantId && await provider.Grant.find(grantId))
     || new provider.Grant({ accountId: session.accountId, clientId: params.client_id });

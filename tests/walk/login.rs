@@ -216,3 +216,26 @@ async fn for_a_pipeline() {
 fn private(path: &Path) {
     assert_eq!(fs::metadata(path).expect("a login").permissions().mode() & 0o777, 0o600);
 }
+
+#[tokio::test]
+async fn whoever_logs_in_with_a_hardware_key_meets_a_step_up() {
+    let stage = Stage::new().await;
+    let rule = json!({"name": "key", "then": "stepUp", "stepUp": {"acr": ["phrh"], "amr": ["hwk"], "maxAge": "15m"}});
+    let policy = json!({
+        "apiVersion": "bulkhead.dev/v1alpha1", "kind": "TenantPolicy",
+        "metadata": {"name": "clinic", "namespace": "acme"}, "spec": {"tenant": "acme", "rules": [rule]},
+    });
+    fs::write(stage.gateway.service().policies().join("clinic.yaml"), policy.to_string()).expect("written");
+    stage.gateway.service().command(&["reload"]).await;
+    let pipelines = stage.provider.token("chat").await;
+    eventually("a pipeline's token is refused", async || (stage.status(&pipelines).await == 401).then_some(())).await;
+    let said = stage
+        .login(&[&CLI[..], &["--no-browser"]].concat(), async |page: &str| {
+            browser::visit(page).await;
+        })
+        .await;
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    let alices = stage.token().await;
+    assert_eq!(stage.status(&alices).await, 200);
+    assert_eq!(stage.status(&pipelines).await, 401);
+}

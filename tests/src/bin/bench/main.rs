@@ -2,6 +2,7 @@
 //! only when requests fail. What the columns are: tests/bench/README.md.
 
 mod allow_all;
+mod decisions;
 mod load;
 mod report;
 mod stage;
@@ -35,6 +36,9 @@ struct Options {
     /// Only subjects with this text in their names, and bare Envoy.
     #[arg(long)]
     only: Option<String>,
+    /// Instead of all this: what a decision about roles and rules costs, in process.
+    #[arg(long)]
+    decisions: bool,
     /// Instead of all this: an ext_authz server on this socket that allows everything.
     #[arg(long, hide = true)]
     allow_all: Option<PathBuf>,
@@ -52,6 +56,9 @@ async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     if let Some(socket) = &options.allow_all {
         return allow_all::serve(socket).await;
+    }
+    if options.decisions {
+        return decisions::print();
     }
     let tenants = if options.smoke { 10 } else { 1_000 };
     let stage = Stage::set(tenants).await?;
