@@ -133,8 +133,8 @@ fn what_is_wrong_stands_at_its_place() {
             "bundleFile:",
             "bundle:",
             &[
-                "globex.yaml:10:5: unknown field `bundle`, did you mean `bundleFile`?",
-                "globex.yaml:9:5: field `bundleFile` is missing",
+                "globex.yaml:9:5: missing field `bundleFile`",
+                "globex.yaml:10:5: unknown field `bundle`, known: `trustDomain`, `bundleFile`, `revocationsFile`, `role`, `models`, `endpoints`",
             ],
         ),
         (
