@@ -2,6 +2,8 @@
 //!
 //! Built by `resource` and by nothing else; nothing in here is read from the network.
 
+mod key;
+
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,9 +14,9 @@ use gateway_core::claims::PathTemplate;
 use gateway_core::denial::Code;
 use gateway_core::name::{ModelName, TenantName};
 use gateway_core::price::ModelCost;
-use jiff::SignedDuration;
 use serde::Deserialize;
 
+pub use self::key::{KeyAges, KeyTerms, WrittenKey};
 use crate::authorization::Rules;
 use crate::identity::certificate::Bundle;
 use crate::identity::discovery::Network;
@@ -349,57 +351,6 @@ pub struct Permits {
     pub roles: BTreeSet<Arc<str>>,
 }
 
-/// What an `ApiKey` resource says; the hash is in the store.
-#[derive(Debug, PartialEq, Eq)]
-pub struct KeyTerms {
-    /// Key id.
-    pub id: String,
-    /// Whose.
-    pub tenant: TenantName,
-    /// Narrowed by role and by its own lists.
-    pub permits: Permits,
-    /// Limits of its own, beside the plan's.
-    pub limits: Vec<Limit>,
-    /// Where it may be used from; `None` is anywhere.
-    pub sources: Option<Vec<Network>>,
-    /// Not valid from this instant on.
-    pub expires_at: jiff::Timestamp,
-    /// How old it may get, whatever else it says: its tenant's policy.
-    pub ages: KeyAges,
-    /// As it stands in the file, for the key that follows it.
-    pub written: WrittenKey,
-}
-
-/// How old API keys of a tenant may get.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeyAges {
-    /// One key, from when it was made: 24 to 72 hours.
-    pub key: SignedDuration,
-    /// A chain of keys, each made by rotation of the one before, from when the first was made.
-    pub chain: SignedDuration,
-}
-
-impl Default for KeyAges {
-    fn default() -> Self {
-        Self { key: SignedDuration::from_hours(72), chain: SignedDuration::from_hours(30 * 24) }
-    }
-}
-
-/// What a key's resource says in its own words, before role and tenant narrow it. Absent: all.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct WrittenKey {
-    /// `metadata.namespace`.
-    pub namespace: String,
-    /// A role, instead of the tenant's.
-    pub role: Option<String>,
-    /// Canonical names of models.
-    pub models: Option<BTreeSet<ModelName>>,
-    /// Endpoints.
-    pub endpoints: Option<BTreeSet<EndpointKind>>,
-    /// From `createdAt` to `expiresAt`.
-    pub lifetime: SignedDuration,
-}
-
 /// An issuer that one tenant trusts.
 #[derive(Debug)]
 pub struct Issuer {
@@ -479,22 +430,6 @@ impl Permits {
     pub fn narrow(self, other: Self) -> Self {
         let roles = self.roles.into_iter().chain(other.roles).collect();
         Self { models: both(self.models, other.models), endpoints: both(self.endpoints, other.endpoints), roles }
-    }
-
-    /// What any of these permits at one endpoint; of none, nothing. Rules about any of their roles meet it, also about one
-    /// that permits nothing here.
-    #[must_use]
-    pub fn any_at<'a>(permits: impl Iterator<Item = &'a Self>, endpoint: EndpointKind) -> Self {
-        let at = |one: &Self| one.endpoints.as_ref().is_none_or(|endpoints| endpoints.contains(&endpoint));
-        let nothing = Self { models: Some(BTreeSet::new()), endpoints: Some(BTreeSet::new()), roles: BTreeSet::new() };
-        permits.fold(nothing, |mut all, one| {
-            all.roles.extend(one.roles.iter().cloned());
-            if at(one) {
-                all.models = all.models.zip(one.models.clone()).map(|(all, one)| all.into_iter().chain(one).collect());
-                all.endpoints = Some(BTreeSet::from([endpoint]));
-            }
-            all
-        })
     }
 }
 

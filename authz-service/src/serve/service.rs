@@ -40,7 +40,7 @@ use crate::identity::jwt::own::Own;
 use crate::identity::last_used::LastUsed;
 use crate::ledger::{BadKey, GrantId, Ledger, Now, Reservation};
 use crate::registry::Registry;
-use crate::resource::{self, BadSources, Problem, Sources};
+use crate::resource::{self, BadSources, Problem};
 use crate::sightings::{Change, Sightings};
 use crate::store::{self, AuditRecord, Command, Reader, Store, StoreError, StoreOptions, WriteError};
 use crate::throttle::Throttle;
@@ -407,17 +407,6 @@ impl Service {
         let named = registry.providers.iter().filter_map(|provider| provider.credential_file.as_ref());
         let apart = named.filter(|file| !watch::sees(&self.policies, file)).cloned();
         std::iter::once(self.policies.clone()).chain(apart).collect()
-    }
-
-    /// Keeps the last good set over a restart.
-    async fn keep_sources(&self, version: String, sources: &Sources) {
-        let kept = match sources.to_bytes() {
-            Ok(bytes) => self.write(Command::KeepSources { version, bytes }).await.map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        if let Err(error) = kept {
-            tracing::error!(error, "the state file does not have this set: a restart may fall back to an older one");
-        }
     }
 
     /// Once a second: reservations whose stream is over become spend.

@@ -81,6 +81,7 @@ impl Service {
             listed: Vec::new(),
             admin: socket("admin.sock").parse().expect("an address"),
             http: ([127, 0, 0, 1], http).into(),
+            mesh: None,
             issuer: "https://bulkhead.internal".into(),
             failed_logins_per_minute: std::num::NonZeroU32::MAX,
         };
