@@ -21,6 +21,10 @@ use crate::sightings::{Change, Sighting};
 /// Windows are kept this long after their end, for reports.
 const WINDOW_KEPT_MS: u64 = 2 * 24 * 60 * 60 * 1000;
 
+/// A network that a principal has not used for so long is new again after the next start: as long as a rule may call one
+/// new.
+const SIGHTING_KEPT_MS: u64 = 90 * 24 * 60 * 60 * 1000;
+
 /// Writes one command.
 pub(super) fn apply(db: &Connection, command: &Command) -> Result<(), WriteError> {
     match command {
@@ -265,5 +269,7 @@ fn prune(db: &Connection, now_ms: u64) -> Result<(), WriteError> {
     let sql = "DELETE FROM reservations WHERE state <> 'open' AND (?1 - created_ms) / 2 > longest_stream_ms";
     db.prepare_cached(sql)?.execute([int(now_ms)])?;
     certificates::prune(db, now_ms)?;
+    let before = int(now_ms.saturating_sub(SIGHTING_KEPT_MS) / 1000);
+    db.prepare_cached("DELETE FROM sightings WHERE last_s < ?1")?.execute([before])?;
     leases::prune(db, now_ms)
 }
