@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::cli::ServeOptions;
 use crate::identity::api_key::{KeyHash, KeyRecord};
+use crate::ledger::Now;
 use crate::serve::wall_clock;
 use crate::store::{AuditLine, Decision};
 
@@ -158,10 +159,14 @@ fn grant() -> Grant {
         path: "/v1/chat/completions?a=b".into(),
         lifetime_ms: 65_000,
         hold_ms: 10_000,
-        issued_at_ms: u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap(),
+        issued_at_ms: now().unix_ms,
         scope_set: "tenant=acme".into(),
         ..Grant::default()
     }
+}
+
+fn now() -> Now {
+    Now { unix_ms: u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap() }
 }
 
 fn lease_id(n: u8) -> bytes::Bytes {

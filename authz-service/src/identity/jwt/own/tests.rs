@@ -71,10 +71,8 @@ impl House {
 
     fn issuer(&mut self, change: impl FnOnce(&mut Issuer)) {
         let issuer = &mut self.world.registry.issuers.get_mut("https://id.acme.test").unwrap()[0];
-        let keys = match &issuer.keys {
-            IssuerKeys::File(keys) => IssuerKeys::File(Arc::clone(keys)),
-            IssuerKeys::Published(_) => panic!("the world has its keys at hand"),
-        };
+        let IssuerKeys::File(keys) = &issuer.keys else { return };
+        let keys = IssuerKeys::File(Arc::clone(keys));
         let mut changed = Issuer {
             url: issuer.url.clone(),
             tenant: issuer.tenant.clone(),
@@ -299,7 +297,7 @@ fn only_our_own_tokens_of_this_gateway_are_ours() {
     let (header, payload) = signed.split_once('.').unwrap();
     for (what, token) in [
         ("no signature", format!("{signed}.")),
-        ("another payload", format!("{header}.{}x.{signature}", payload.get(2..).unwrap())),
+        ("another payload", format!("{header}.{}.{signature}", payload.replacen('a', "b", 1))),
         ("another header", format!("e30.{payload}.{signature}")),
     ] {
         assert!(house.identity(&token, EndpointKind::Chat).is_err(), "{what}");
