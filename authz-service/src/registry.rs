@@ -2,7 +2,9 @@
 //!
 //! Built by `resource` and by nothing else; nothing in here is read from the network.
 
+mod endpoint;
 mod key;
+mod permits;
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -10,13 +12,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_core::chat::OutputLimitField;
-use gateway_core::claims::PathTemplate;
 use gateway_core::denial::Code;
 use gateway_core::name::{ModelName, TenantName};
 use gateway_core::price::ModelCost;
-use serde::Deserialize;
 
+pub use self::endpoint::{Endpoint, EndpointKind};
 pub use self::key::{KeyAges, KeyTerms, WrittenKey};
+pub use self::permits::Permits;
 use crate::authorization::Rules;
 use crate::identity::certificate::Bundle;
 use crate::identity::discovery::Network;
@@ -267,90 +269,6 @@ pub enum CredentialHeader {
     XGoogApiKey,
 }
 
-/// A path template and what it leads to.
-#[derive(Debug)]
-pub struct Endpoint {
-    /// Its template.
-    pub template: PathTemplate,
-    /// What it is.
-    pub kind: EndpointKind,
-}
-
-/// Kinds of endpoints; roles and keys name them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum EndpointKind {
-    /// OpenAI chat completions.
-    Chat,
-    /// OpenAI models list.
-    Models,
-    /// An API key's own rotation.
-    Rotate,
-    /// Token exchange (RFC 8693).
-    Token,
-    /// Start of a long job.
-    Job,
-    /// The next credential of a long job.
-    JobRenewal,
-}
-
-impl EndpointKind {
-    /// Every kind.
-    pub const ALL: [Self; 6] = [Self::Chat, Self::Models, Self::Rotate, Self::Token, Self::Job, Self::JobRenewal];
-
-    /// As resources and operators name it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Chat => "chat",
-            Self::Models => "models",
-            Self::Rotate => "rotate",
-            Self::Token => "token",
-            Self::Job => "job",
-            Self::JobRenewal => "jobRenewal",
-        }
-    }
-
-    /// The kind of this name.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name)
-    }
-
-    /// The one method it takes.
-    #[must_use]
-    pub const fn method(self) -> &'static str {
-        match self {
-            Self::Chat | Self::Rotate | Self::Token | Self::Job | Self::JobRenewal => "POST",
-            Self::Models => "GET",
-        }
-    }
-
-    /// Its one path where the service answers it itself; none where providers' path templates lead to it.
-    #[must_use]
-    pub const fn own_path(self) -> Option<&'static str> {
-        match self {
-            Self::Chat => None,
-            Self::Models => Some("/v1/models"),
-            Self::Rotate => Some("/bulkhead/v1/keys/rotate"),
-            Self::Token => Some("/bulkhead/v1/token"),
-            Self::Job => Some("/bulkhead/v1/jobs"),
-            Self::JobRenewal => Some("/bulkhead/v1/jobs/renew"),
-        }
-    }
-}
-
-/// What a credential may use; `None` is "all that the tenant may".
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Permits {
-    /// Canonical model names.
-    pub models: Option<BTreeSet<ModelName>>,
-    /// Endpoints.
-    pub endpoints: Option<BTreeSet<EndpointKind>>,
-    /// The roles that say so, where any was named: rules may be about them.
-    pub roles: BTreeSet<Arc<str>>,
-}
-
 /// An issuer that one tenant trusts.
 #[derive(Debug)]
 pub struct Issuer {
@@ -424,15 +342,6 @@ impl Issuer {
     }
 }
 
-impl Permits {
-    /// What both permit, with the roles of either.
-    #[must_use]
-    pub fn narrow(self, other: Self) -> Self {
-        let roles = self.roles.into_iter().chain(other.roles).collect();
-        Self { models: both(self.models, other.models), endpoints: both(self.endpoints, other.endpoints), roles }
-    }
-}
-
 /// A tenant's own words for refusals of its callers.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ErrorTexts {
@@ -471,12 +380,5 @@ impl Registry {
             .iter()
             .filter(|provider| tenant.regions.contains(&provider.region))
             .find_map(|provider| provider.models.get(model).map(|upstream| (provider, upstream.as_str())))
-    }
-}
-
-fn both<T: Ord>(a: Option<BTreeSet<T>>, b: Option<BTreeSet<T>>) -> Option<BTreeSet<T>> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.into_iter().filter(|item| b.contains(item)).collect()),
-        (one, other) => one.or(other),
     }
 }

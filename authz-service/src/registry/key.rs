@@ -1,4 +1,4 @@
-//! What operators wrote of API keys, compiled; and what permits of several credentials come to.
+//! What operators wrote of API keys, compiled.
 
 use std::collections::BTreeSet;
 
@@ -57,22 +57,4 @@ pub struct WrittenKey {
     pub endpoints: Option<BTreeSet<EndpointKind>>,
     /// From `createdAt` to `expiresAt`.
     pub lifetime: SignedDuration,
-}
-
-impl Permits {
-    /// What any of these permits at one endpoint; of none, nothing. Rules about any of their roles meet it, also about one
-    /// that permits nothing here.
-    #[must_use]
-    pub fn any_at<'a>(permits: impl Iterator<Item = &'a Self>, endpoint: EndpointKind) -> Self {
-        let at = |one: &Self| one.endpoints.as_ref().is_none_or(|endpoints| endpoints.contains(&endpoint));
-        let nothing = Self { models: Some(BTreeSet::new()), endpoints: Some(BTreeSet::new()), roles: BTreeSet::new() };
-        permits.fold(nothing, |mut all, one| {
-            all.roles.extend(one.roles.iter().cloned());
-            if at(one) {
-                all.models = all.models.zip(one.models.clone()).map(|(all, one)| all.into_iter().chain(one).collect());
-                all.endpoints = Some(BTreeSet::from([endpoint]));
-            }
-            all
-        })
-    }
 }

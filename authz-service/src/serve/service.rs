@@ -7,6 +7,8 @@ mod changed;
 mod issuers;
 mod jobs;
 mod key_use;
+mod own_keys;
+mod record;
 mod running;
 mod signing;
 mod signing_keys;
@@ -18,76 +20,33 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use gateway_core::denial::{Code, Denial};
-use gateway_core::name::TenantName;
-use gateway_core::price::PricesError;
+use gateway_core::denial::Denial;
 use gateway_core::wire;
 
 use self::jobs::JobBook;
 pub(super) use self::jobs::StartedJob;
+pub(super) use self::own_keys::{OwnKey, OwnKeys};
 pub use self::signing_keys::{NewSigningKeyError, Rotation};
+pub use self::start::StartError;
 use self::start::{first_set, key_record, mesh, own_key, revoked, terms_of};
-use super::mesh::{Mesh, MeshError};
+use super::mesh::Mesh;
 use super::metrics::{Metrics, Phase, Readiness};
 use super::revocations::Revocations;
 use super::watch;
 use crate::cli::{MeshOptions, ServeOptions};
-use crate::decide::{self, Allow, Arrival, Decision, Deny, Facts, Grounds};
+use crate::decide::{self, Arrival, Decision, Grounds};
 use crate::identity::api_key::KeyRecord;
 use crate::identity::certificate::RevokedSerials;
 use crate::identity::discovery::KeyRing;
 use crate::identity::jwt::own::Own;
 use crate::identity::last_used::LastUsed;
-use crate::ledger::{BadKey, GrantId, Ledger, Now, Reservation};
+use crate::ledger::{GrantId, Ledger, Now, Reservation};
 use crate::registry::Registry;
-use crate::resource::{self, BadSources, Problem};
-use crate::sightings::{Change, Sightings};
-use crate::store::{self, AuditRecord, Command, Reader, Store, StoreError, StoreOptions, WriteError};
+use crate::resource::{self, Problem};
+use crate::sightings::Sightings;
+use crate::store::{Command, Reader, Store, StoreOptions, WriteError};
 use crate::throttle::Throttle;
-use crate::vault::{self, GrantKey, Kek, KekError, RandomError, Sealed, Secret};
-
-/// Why the service does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The state file.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The resources are too large to keep.
-    #[error(transparent)]
-    Sources(BadSources),
-    /// What the state file holds.
-    #[error(transparent)]
-    Ledger(#[from] BadKey),
-    /// The price of a reservation that a former version made.
-    #[error(transparent)]
-    Price(#[from] PricesError),
-    /// The key-encryption key.
-    #[error(transparent)]
-    Kek(#[from] KekError),
-    /// The mesh's CAs.
-    #[error(transparent)]
-    Mesh(#[from] MeshError),
-    /// The TLS library.
-    #[error("TLS cannot be set up: {0}")]
-    Tls(#[from] rustls::Error),
-    /// The resources, and there is no last good set.
-    #[error("the policies are refused and there is no last good set:\n{}", lines(.0))]
-    Policies(Vec<Problem>),
-    /// The last good set no longer loads either.
-    #[error("the policies are refused, and so is the last good set:\n{}", lines(.0))]
-    LastGood(Vec<Problem>),
-}
-
-/// A sealed provider key of a tenant, as the state file has it.
-#[derive(Clone)]
-pub(super) struct OwnKey {
-    pub(super) key_id: String,
-    pub(super) version: u64,
-    pub(super) sealed: Vec<u8>,
-}
-
-/// Sealed provider keys by tenant and provider.
-pub(super) type OwnKeys = HashMap<(TenantName, String), OwnKey>;
+use crate::vault::{self, GrantKey, Kek, RandomError};
 
 /// Says what time it is. Only tests have another one than [`wall_clock`].
 pub type Clock = Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>;
@@ -249,64 +208,6 @@ impl Service {
         })
     }
 
-    /// Makes an allowance durable: its audit record and its reservation, in one commit. Where the module admits, it is
-    /// the record of a grant; each request under it has its own.
-    pub(super) async fn record_allow(&self, arrival: &Arrival<'_>, allow: &Allow) -> Result<(), WriteError> {
-        let head = allow.grant.terms.is_some();
-        let record = AuditRecord {
-            decision: if head { store::Decision::Grant } else { store::Decision::Allow },
-            grant_id: (head || allow.reservation.is_some()).then_some(arrival.grant_id),
-            reserved: allow.reservation.is_some().then_some(allow.facts.reserved),
-            detail: allow.facts.policy.clone(),
-            ..self.record(arrival, &allow.facts)
-        };
-        let decision = Command::Decision(Box::new(record), allow.reservation.clone().map(Box::new));
-        match self.sighted(arrival, &allow.facts) {
-            None => self.write(decision).await,
-            Some(change) => self.write(Command::Batch(vec![decision, Command::Sighted(Box::new(change))])).await,
-        }
-    }
-
-    /// The network that the request makes known, where the state file does not have it.
-    fn sighted(&self, arrival: &Arrival<'_>, facts: &Facts) -> Option<Change> {
-        let (tenant, source) = facts.tenant.as_ref().zip(arrival.source).filter(|_| facts.introduces)?;
-        self.sightings.note(tenant, &facts.principal, source, arrival.now.as_second())
-    }
-
-    /// Makes a refusal's audit record durable.
-    pub(super) async fn record_deny(&self, arrival: &Arrival<'_>, deny: &Deny) -> Result<(), WriteError> {
-        let row = deny.denial.code.row();
-        let record = AuditRecord {
-            decision: store::Decision::Deny,
-            code: row.code.to_owned(),
-            status: row.status,
-            detail: detail(deny),
-            ..self.record(arrival, &deny.facts)
-        };
-        self.write(Command::Decision(Box::new(record), None)).await
-    }
-
-    fn record(&self, arrival: &Arrival<'_>, facts: &Facts) -> AuditRecord {
-        let name = |name: Option<&str>| name.unwrap_or_default().to_owned();
-        AuditRecord {
-            at_ms: u64::try_from(arrival.now.as_millisecond()).unwrap_or(0),
-            request_id: arrival.request_id.to_owned(),
-            tenant: name(facts.tenant.as_ref().map(TenantName::as_str)),
-            principal: facts.principal.clone(),
-            key_id: name(facts.key_id.as_deref()),
-            credential: facts.method.to_owned(),
-            actors: facts.actors.clone(),
-            policy_version: facts.policy_version.clone(),
-            method: arrival.head.method.to_owned(),
-            path: facts.path.clone(),
-            model: name(facts.model.as_ref().map(|model| model.as_str())),
-            provider: facts.provider.clone(),
-            region: facts.region.clone(),
-            proxy: arrival.proxy.to_owned(),
-            ..AuditRecord::default()
-        }
-    }
-
     /// Writes and waits; a state file that fails makes the service not ready, one that works makes it ready again.
     pub(super) async fn write(&self, command: Command) -> Result<(), WriteError> {
         let written = self.store.write(command).await;
@@ -445,12 +346,6 @@ impl Service {
     }
 }
 
-/// A refusal's detail as the audit log has it: with the conditions of the rule, which the caller is not told.
-fn detail(deny: &Deny) -> String {
-    let detail = deny.denial.detail.clone().unwrap_or_default();
-    if deny.facts.why.is_empty() { detail } else { format!("{detail} It applies to: {}.", deny.facts.why) }
-}
-
 /// An instant, for the ledger.
 fn ledger_time(now: jiff::Timestamp) -> Now {
     Now { unix_ms: u64::try_from(now.as_millisecond()).unwrap_or(0) }
@@ -468,27 +363,4 @@ pub(super) fn grant_id(now: jiff::Timestamp) -> Result<GrantId, RandomError> {
 
 pub(super) fn lines(problems: &[Problem]) -> String {
     problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-}
-
-impl decide::OwnKeys for Service {
-    fn has_own_key(&self, tenant: &TenantName, provider: &str) -> bool {
-        let keys = self.own_keys.load();
-        !keys.is_empty() && keys.contains_key(&(tenant.clone(), provider.to_owned()))
-    }
-
-    fn own_key(&self, tenant: &TenantName, provider: &str) -> Result<Option<Secret>, Denial> {
-        let keys = self.own_keys.load();
-        if keys.is_empty() {
-            return Ok(None);
-        }
-        let Some(own) = keys.get(&(tenant.clone(), provider.to_owned())) else { return Ok(None) };
-        let opened = u32::try_from(own.version).ok().and_then(|version| {
-            let sealed = Sealed::from_bytes(&own.sealed).ok()?;
-            vault::open(&self.kek, &sealed, tenant, provider, &own.key_id, version).ok()
-        });
-        opened.map(Some).ok_or_else(|| {
-            tracing::error!(tenant = %tenant, provider, "a tenant's provider key cannot be opened");
-            Denial::new(Code::Internal).detail("The stored key of this provider cannot be opened.")
-        })
-    }
 }

@@ -4,16 +4,49 @@ use arc_swap::ArcSwap;
 use gateway_core::name::TenantName;
 use gateway_core::price::{ModelCost, Prices, PricesError, Terms};
 
-use super::{OwnKey, StartError, lines};
+use super::{OwnKey, lines};
 use crate::cli::{MeshOptions, ServeOptions};
 use crate::identity::api_key::{Chain, KeyHash, KeyRecord, Rotated};
 use crate::identity::certificate::Serial;
-use crate::ledger::Reservation;
+use crate::ledger::{BadKey, Reservation};
 use crate::registry::Registry;
-use crate::resource::{self, Loaded, Sources};
+use crate::resource::{self, BadSources, Loaded, Problem, Sources};
 use crate::serve::mesh::{Mesh, MeshError};
 use crate::serve::metrics::Metrics;
 use crate::store::{CertificateRow, KeyRow, Restored, StoreError, VaultRow};
+use crate::vault::KekError;
+
+/// Why the service does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The state file.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The resources are too large to keep.
+    #[error(transparent)]
+    Sources(BadSources),
+    /// What the state file holds.
+    #[error(transparent)]
+    Ledger(#[from] BadKey),
+    /// The price of a reservation that a former version made.
+    #[error(transparent)]
+    Price(#[from] PricesError),
+    /// The key-encryption key.
+    #[error(transparent)]
+    Kek(#[from] KekError),
+    /// The mesh's CAs.
+    #[error(transparent)]
+    Mesh(#[from] MeshError),
+    /// The TLS library.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
+    /// The resources, and there is no last good set.
+    #[error("the policies are refused and there is no last good set:\n{}", lines(.0))]
+    Policies(Vec<Problem>),
+    /// The last good set no longer loads either.
+    #[error("the policies are refused, and so is the last good set:\n{}", lines(.0))]
+    LastGood(Vec<Problem>),
+}
 
 /// The resources to start with: those in the directory, else the last good set.
 pub(super) fn first_set(options: &ServeOptions, restored: &Restored, metrics: &Metrics) -> Result<Loaded, StartError> {

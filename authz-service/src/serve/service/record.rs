@@ -1,0 +1,74 @@
+//! Decisions as the audit log has them, made durable.
+
+use gateway_core::name::TenantName;
+
+use super::Service;
+use crate::decide::{Allow, Arrival, Deny, Facts};
+use crate::sightings::Change;
+use crate::store::{self, AuditRecord, Command, WriteError};
+
+impl Service {
+    /// Makes an allowance durable: its audit record and its reservation, in one commit. Where the module admits, it is
+    /// the record of a grant; each request under it has its own.
+    pub(in crate::serve) async fn record_allow(&self, arrival: &Arrival<'_>, allow: &Allow) -> Result<(), WriteError> {
+        let head = allow.grant.terms.is_some();
+        let record = AuditRecord {
+            decision: if head { store::Decision::Grant } else { store::Decision::Allow },
+            grant_id: (head || allow.reservation.is_some()).then_some(arrival.grant_id),
+            reserved: allow.reservation.is_some().then_some(allow.facts.reserved),
+            detail: allow.facts.policy.clone(),
+            ..self.record(arrival, &allow.facts)
+        };
+        let decision = Command::Decision(Box::new(record), allow.reservation.clone().map(Box::new));
+        match self.sighted(arrival, &allow.facts) {
+            None => self.write(decision).await,
+            Some(change) => self.write(Command::Batch(vec![decision, Command::Sighted(Box::new(change))])).await,
+        }
+    }
+
+    /// The network that the request makes known, where the state file does not have it.
+    fn sighted(&self, arrival: &Arrival<'_>, facts: &Facts) -> Option<Change> {
+        let (tenant, source) = facts.tenant.as_ref().zip(arrival.source).filter(|_| facts.introduces)?;
+        self.sightings.note(tenant, &facts.principal, source, arrival.now.as_second())
+    }
+
+    /// Makes a refusal's audit record durable.
+    pub(in crate::serve) async fn record_deny(&self, arrival: &Arrival<'_>, deny: &Deny) -> Result<(), WriteError> {
+        let row = deny.denial.code.row();
+        let record = AuditRecord {
+            decision: store::Decision::Deny,
+            code: row.code.to_owned(),
+            status: row.status,
+            detail: detail(deny),
+            ..self.record(arrival, &deny.facts)
+        };
+        self.write(Command::Decision(Box::new(record), None)).await
+    }
+
+    fn record(&self, arrival: &Arrival<'_>, facts: &Facts) -> AuditRecord {
+        let name = |name: Option<&str>| name.unwrap_or_default().to_owned();
+        AuditRecord {
+            at_ms: u64::try_from(arrival.now.as_millisecond()).unwrap_or(0),
+            request_id: arrival.request_id.to_owned(),
+            tenant: name(facts.tenant.as_ref().map(TenantName::as_str)),
+            principal: facts.principal.clone(),
+            key_id: name(facts.key_id.as_deref()),
+            credential: facts.method.to_owned(),
+            actors: facts.actors.clone(),
+            policy_version: facts.policy_version.clone(),
+            method: arrival.head.method.to_owned(),
+            path: facts.path.clone(),
+            model: name(facts.model.as_ref().map(|model| model.as_str())),
+            provider: facts.provider.clone(),
+            region: facts.region.clone(),
+            proxy: arrival.proxy.to_owned(),
+            ..AuditRecord::default()
+        }
+    }
+}
+
+/// A refusal's detail as the audit log has it: with the conditions of the rule, which the caller is not told.
+fn detail(deny: &Deny) -> String {
+    let detail = deny.denial.detail.clone().unwrap_or_default();
+    if deny.facts.why.is_empty() { detail } else { format!("{detail} It applies to: {}.", deny.facts.why) }
+}
