@@ -243,7 +243,7 @@ fn admit(grounds: &Grounds<'_>, arrival: &Arrival<'_>, room: Room, facts: &mut F
     facts.policy = access.at(endpoint.kind)?;
     facts.introduces = access.introduces();
     match endpoint.kind {
-        EndpointKind::Rotate if identity.key_id.is_none() => {
+        EndpointKind::Rotate if identity.method != "api_key" => {
             Err(Denial::new(Code::EndpointNotAllowed).detail("Only an API key is rotated here.").into())
         }
         EndpointKind::Models

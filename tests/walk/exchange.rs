@@ -178,6 +178,17 @@ async fn a_token_permits_what_all_behind_it_may_and_ends_with_them() {
     let sixth = exchange(&gateway, &own, form(&deep, "")).await;
     assert_eq!((sixth.status, &sixth.json()["error"]), (400, &json!("invalid_request")));
 
+    // what a key obtained is not the key, and rotates nothing; the key that takes over acts as the one before it
+    let rotate = async |bearer: &str| {
+        let headers = [("authorization", bearer), ("content-type", "application/json")];
+        gateway.request("POST", "/bulkhead/v1/keys/rotate", &headers, "{}".to_owned()).await
+    };
+    let obtained = rotate(&format!("Bearer {wide}")).await;
+    assert_eq!((obtained.status, obtained.code().as_str()), (403, "endpoint_not_allowed"));
+    let next = rotate(&own).await.json()["key"].as_str().expect("a key").to_owned();
+    let by_next = exchanged(&gateway, &format!("Bearer {next}"), &subject, "").await;
+    assert_eq!(chat(&gateway, &by_next, "llama-3.1-8b").await, ok());
+
     // the first actor's key ends the whole chain, at every worker within a Sync
     let first = own.split('_').nth(1).expect("an id");
     gateway.service().command(&["key", "revoke", first]).await;
