@@ -4,6 +4,7 @@
 
 mod endpoint;
 mod key;
+mod method;
 mod permits;
 
 use std::collections::{BTreeSet, HashMap};
@@ -18,6 +19,7 @@ use gateway_core::price::ModelCost;
 
 pub use self::endpoint::{Endpoint, EndpointKind};
 pub use self::key::{KeyAges, KeyTerms, WrittenKey};
+pub use self::method::Method;
 pub use self::permits::Permits;
 use crate::authorization::Rules;
 use crate::identity::certificate::Bundle;
@@ -112,6 +114,8 @@ pub struct Plan {
     pub audit: Audit,
     /// Long jobs; none: there are none.
     pub jobs: Option<Jobs>,
+    /// How its tenants' principals may prove who they are.
+    pub methods: BTreeSet<Method>,
 }
 
 /// Jobs that outlive the credential that started them.

@@ -23,6 +23,7 @@ pub enum Code {
     CredentialInUrl,
     InvalidCredential,
     IdpUnavailable,
+    CredentialNotAllowed,
     KeyRotated,
     KeyChainEnds,
     // tenant, model, endpoint
@@ -119,6 +120,9 @@ impl Code {
             Self::IdpUnavailable => {
                 row("idp_unavailable", 401, AUTHENTICATION, "The identity provider's keys are not available.")
             }
+            Self::CredentialNotAllowed => {
+                row("credential_not_allowed", 403, PERMISSION, "This tenant does not take this kind of credential.")
+            }
             Self::KeyRotated => {
                 row("key_rotated", 409, INVALID, "This key was rotated before, and a key is rotated once.")
             }
@@ -199,6 +203,7 @@ impl Code {
         Self::CredentialInUrl,
         Self::InvalidCredential,
         Self::IdpUnavailable,
+        Self::CredentialNotAllowed,
         Self::KeyRotated,
         Self::KeyChainEnds,
         Self::TenantConflict,

@@ -223,3 +223,14 @@ async fn an_auditor_sees_models_and_uses_none() {
         assert!(gateway.is_whole().await);
     }
 }
+
+#[tokio::test]
+async fn a_plan_says_which_credentials_its_tenants_use() {
+    let gateway = Gateway::builder().policies(|set| set.spec("Plan", "premium")["methods"] = json!(["keys"]));
+    let gateway = gateway.envoy(|text| patient(&text, "5s")).start().await;
+    let ask = async |bearer: String| {
+        gateway.post(CHAT, &[("authorization", &bearer)], chat_body("hello [tokens=1]").to_string()).await
+    };
+    assert_eq!(ask(gateway.bearer("acme")).await.status, 200);
+    refusal(&ask(gateway.jwt("acme")).await, 403, "credential_not_allowed", "a token under a plan of keys");
+}

@@ -15,7 +15,7 @@ use crate::identity::certificate::{self, CertificateIdentity, CertificateTrust};
 use crate::identity::job;
 use crate::identity::jwt::{self, Proof, Trust};
 use crate::identity::{CredentialError, Identity, Standing};
-use crate::registry::{EndpointKind, Registry, Tenant};
+use crate::registry::{EndpointKind, Method, Registry, Tenant};
 
 /// Whom the credential proves, to this endpoint.
 pub(super) fn identify(
@@ -98,5 +98,19 @@ pub(super) fn tenant<'a>(
     claims: &PathClaims<'_>,
 ) -> Result<&'a Arc<Tenant>, Denial> {
     agree_tenant(&identity.tenant, claims.tenant, checked.claim)?;
-    Ok(registry.active(&identity.tenant)?)
+    let tenant = registry.active(&identity.tenant)?;
+    if tenant.plan.methods.contains(&method(identity)) {
+        return Ok(tenant);
+    }
+    Err(Denial::new(Code::CredentialNotAllowed).detail(format!("Plan `{}` says so.", tenant.plan.name)))
+}
+
+/// What a plan calls the credential; what was obtained by one is of its kind.
+fn method(identity: &Identity) -> Method {
+    match identity.method {
+        "certificate" => Method::Certificates,
+        "api_key" => Method::Keys,
+        "job" if identity.origin.is_none() => Method::Keys,
+        _ => Method::Tokens,
+    }
 }

@@ -21,7 +21,7 @@ use super::*;
 use crate::identity::api_key::NewKey;
 use crate::ledger::{Now, Subject};
 use crate::registry::{
-    Audit, Counts, Endpoint, KeyAges, KeyTerms, Limit, Model, Permits, Plan, Provider, Refill, Reserve, Scope,
+    Audit, Counts, Endpoint, KeyAges, KeyTerms, Limit, Method, Model, Permits, Plan, Provider, Refill, Reserve, Scope,
     TenantState, Window, WrittenKey,
 };
 use crate::vault::system_random;
@@ -248,6 +248,7 @@ fn tenant(tenant: &str, models: &[&str], regions: &[&str], reserve: Reserve) -> 
         grant_ttl: Duration::from_secs(10),
         audit: Audit::Standard,
         jobs: None,
+        methods: Method::all(),
     };
     Tenant {
         name: TenantName::parse(tenant).unwrap(),

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::field::{At, Each};
 use super::problem::{Place, Problems};
 use super::quantity::Quantity;
-use crate::registry::{Audit, Counts, Jobs, Limit, Plan, Refill, Reserve, Scope, Window};
+use crate::registry::{Audit, Counts, Jobs, Limit, Method, Plan, Refill, Reserve, Scope, Window};
 
 /// `Plan.spec`.
 #[derive(Debug, Deserialize)]
@@ -23,6 +23,7 @@ pub(super) struct PlanSpec {
     grant_ttl: Option<At<Quantity>>,
     audit: Option<RawAudit>,
     jobs: Option<RawJobs>,
+    methods: Option<At<Each<Method>>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -123,6 +124,7 @@ pub(super) fn compile(name: &str, spec: &PlanSpec, problems: &Problems) -> Optio
     let priority = or(spec.priority.as_ref(), 0, |priority| priority.count_in(0..=100, problems));
     let jobs = or(spec.jobs.as_ref(), None, |raw| jobs(raw, problems).map(Some));
     let grant_ttl = or(spec.grant_ttl.as_ref(), GRANT_TTL, |ttl| ttl.duration_within(LONGEST_GRANT_TTL, problems));
+    let methods = methods(spec.methods.as_ref(), problems);
     Some(Plan {
         name: name.to_owned(),
         limits,
@@ -142,7 +144,18 @@ pub(super) fn compile(name: &str, spec: &PlanSpec, problems: &Problems) -> Optio
             Some(RawAudit::Strict) => Audit::Strict,
         },
         jobs: jobs?,
+        methods,
     })
+}
+
+/// How principals may prove who they are; a plan under which nobody can is a slip of the pen.
+fn methods(raw: Option<&At<Each<Method>>>, problems: &Problems) -> BTreeSet<Method> {
+    let Some(At { value, place }) = raw else { return Method::all() };
+    let methods: BTreeSet<Method> = value.0.iter().copied().collect();
+    if methods.iter().all(|method| *method == Method::StepUp) {
+        problems.add(*place, "`methods` must hold one of `keys`, `tokens`, `certificates`");
+    }
+    methods
 }
 
 /// Compiles the limits of a plan or a key.

@@ -19,7 +19,7 @@ use super::quantity::Quantity;
 use super::role::{Role, canonical, each_model};
 use super::tenant;
 use crate::authorization::{MOST_RULES, Outcome, RolePolicy, Rule, Rules};
-use crate::registry::{EndpointKind, ErrorTexts, Model};
+use crate::registry::{EndpointKind, ErrorTexts, Method, Model};
 
 /// `TenantPolicy.spec`.
 #[derive(Debug, Deserialize)]
@@ -69,6 +69,8 @@ struct Known<'a> {
     problems: &'a Problems,
     /// Nothing of the policy at hand was passed over.
     whole: bool,
+    /// The tenant's plan lets rules ask for a stronger login.
+    steps_up: bool,
 }
 
 /// Rules, and words for refusals, by tenant.
@@ -82,7 +84,7 @@ pub(super) fn compile(
     roles: &Names<Role>,
     problems: &Problems,
 ) -> Compiled {
-    let known = Known { models, roles, problems, whole: true };
+    let known = Known { models, roles, problems, whole: true, steps_up: true };
     let before = problems.count();
     let mut names = Names::new("policy", true);
     let mut by_tenant: HashMap<&str, (Vec<Rule>, Place)> = HashMap::new();
@@ -98,7 +100,8 @@ pub(super) fn compile(
             problems.add(object.name.place, format!("policy `{}` says nothing", object.name.value));
         }
         let (rules, place) = by_tenant.entry(&spec.tenant.value).or_insert((Vec::new(), object.name.place));
-        rules.extend(Known { whole: object.whole, ..known }.rules(object, spec));
+        let steps_up = of.tenant.plan.methods.contains(&Method::StepUp);
+        rules.extend(Known { whole: object.whole, steps_up, ..known }.rules(object, spec));
         if rules.len() > MOST_RULES {
             let message = format!("tenant `{}` has more than {MOST_RULES} rules", spec.tenant.value);
             problems.add(object.name.place, message);
@@ -199,6 +202,9 @@ impl Known<'_> {
 
     fn step_up(&self, raw: &At<RawStepUp>) -> Outcome {
         let At { value, place } = raw;
+        if !self.steps_up {
+            self.problems.add(*place, "the tenant's plan does not have `stepUp` among its `methods`");
+        }
         if value.acr.is_none() && value.amr.is_none() && value.max_age.is_none() {
             self.problems.add(*place, "`stepUp` must hold one of `acr`, `amr`, `maxAge`");
         }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::authorization::{BUILT_IN, Condition, Outcome, RolePolicy, Rule, Rules, built_in_endpoints};
+use crate::registry::Method;
 
 const BODY: &str = r#"{"model":"llama","messages":[{"role":"user","content":"hi"}]}"#;
 
@@ -119,4 +120,21 @@ fn what_requests_alike_do_not_share_is_not_held() {
     // Which model is asked for is decided per model, in the grant's terms: they may be held.
     let world = with(vec![rule("p/cheap", Outcome::Restrict { to: [name("gpt")].into() })]);
     assert_eq!(held(&world, &Ask::chat(&world.credentials[0], BODY)), 10_000);
+}
+
+#[test]
+fn a_plan_says_how_its_tenants_log_in() {
+    let mut world = World::new();
+    let ask = Ask::chat(&world.credentials[0], BODY);
+    let mut sells = |methods: &[Method]| {
+        let tenant = Arc::get_mut(world.registry.tenants.get_mut("acme").unwrap()).unwrap();
+        Arc::get_mut(&mut tenant.plan).unwrap().methods = methods.iter().copied().collect();
+        [ask.whole(&world), ask.head(&world, 1)].map(|decision| match decision {
+            Decision::Deny(deny) => Some((deny.denial.code, deny.facts.tenant.is_some())),
+            Decision::Allow(_) => None,
+        })
+    };
+    assert_eq!(sells(&[Method::Keys]), [None, None]);
+    let refused = Some((Code::CredentialNotAllowed, true));
+    assert_eq!(sells(&[Method::Tokens, Method::Certificates, Method::StepUp]), [refused, refused]);
 }

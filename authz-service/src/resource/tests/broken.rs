@@ -91,7 +91,7 @@ fn fields() {
             "  longestStream: 5m",
             "  burst: 5\n  grantTTL: 10s",
             &[
-                "a/plans.yml:10:3: unknown field `burst`, known: `limits`, `caps`, `reserve`, `longestStream`, `priority`, `grantTtl`, `audit`, `jobs`",
+                "a/plans.yml:10:3: unknown field `burst`, known: `limits`, `caps`, `reserve`, `longestStream`, `priority`, `grantTtl`, `audit`, `jobs`, `methods`",
                 "a/plans.yml:11:3: unknown field `grantTTL`, did you mean `grantTtl`?",
             ],
         ),

@@ -13,6 +13,18 @@ fn plans() {
                 "a/plans.yml:7:71: `1.5` is no count: write an integer, with k, M, G (thousands) or Ki, Mi, Gi (1024s) after it",
             ],
         ),
+        (
+            P,
+            "  caps:",
+            "  methods: [stepUp]\n  caps:",
+            &["a/plans.yml:9:12: `methods` must hold one of `keys`, `tokens`, `certificates`"],
+        ),
+        (
+            P,
+            "  caps:",
+            "  methods: [password]\n  caps:",
+            &["a/plans.yml:9:13: unknown value `password`, known: `keys`, `tokens`, `certificates`, `stepUp`"],
+        ),
         (P, "amount: 100k", "amount: 0", &["a/plans.yml:7:71: `0` is out of range: at least 1"]),
         (
             P,

@@ -50,6 +50,15 @@ fn rules_are_compiled() {
 }
 
 #[test]
+fn a_plan_without_step_up_has_no_rule_that_asks_for_it() {
+    let dir = Dir::whole();
+    dir.write(R, POLICY);
+    dir.edit(P, "  caps:", "  methods: [keys, tokens]\n  caps:");
+    let told = "rules.yaml:12:15: the tenant's plan does not have `stepUp` among its `methods`";
+    assert_eq!(dir.problems(), [told]);
+}
+
+#[test]
 fn rules() {
     let cases: &[(&str, &str, &[&str])] = &[
         ("tenant: acme", "tenant: acne", &["rules.yaml:5:11: tenant `acne` does not exist, did you mean `acme`?"]),
