@@ -82,12 +82,14 @@ fn policies(tenants: usize) -> Policies {
         let name = format!("tenant-{number}");
         let mut spec = acme.clone();
         spec["namespaces"] = json!([name]);
-        set.add(bulkhead_tests::policies::resource("Tenant", &name, &spec));
-        set.add(json!({
+        let tenant = bulkhead_tests::policies::resource("Tenant", &name, &spec);
+        let rules = json!({
             "apiVersion": "bulkhead.dev/v1alpha1", "kind": "TenantPolicy",
             "metadata": {"name": format!("{name}-rules"), "namespace": name},
             "spec": {"tenant": name, "rules": (0..10).map(rule).collect::<Vec<_>>()},
-        }));
+        });
+        // One file would be larger than a file may be.
+        set.file(&format!("{name}.yaml"), &format!("{tenant}\n---\n{rules}\n"));
     }
     set
 }
