@@ -23,7 +23,10 @@ fn plans() {
             P,
             "  caps:",
             "  methods: [password]\n  caps:",
-            &["a/plans.yml:9:13: unknown value `password`, known: `keys`, `tokens`, `certificates`, `stepUp`"],
+            &[
+                "a/plans.yml:9:12: `methods` must hold one of `keys`, `tokens`, `certificates`",
+                "a/plans.yml:9:13: unknown value `password`, known: `keys`, `tokens`, `certificates`, `stepUp`",
+            ],
         ),
         (P, "amount: 100k", "amount: 0", &["a/plans.yml:7:71: `0` is out of range: at least 1"]),
         (
