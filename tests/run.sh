@@ -12,6 +12,7 @@
 #   walk-oldest  the same cases and the same module on Envoy 1.36.4
 #   walk-inline  the same cases in profile `inline`, on Envoy 1.40.0; walk-inline-oldest: on 1.36.4
 #   quickstart   examples/quickstart/run.sh
+#   pipeline     examples/pipeline/run.sh, in both profiles
 #   bench        tests/bench/run.sh as a smoke of a second each; its figures with --full
 #   fuzz         tests/fuzz/run.sh, every parser (not part of everything: it builds with coverage instrumentation)
 #
@@ -21,14 +22,14 @@ cd "$(dirname "$0")/.."
 # shellcheck source=tests/install.sh
 source tests/install.sh
 
-SUITES=(lint unit wasm walk walk-inline walk-oldest walk-inline-oldest quickstart bench)
+SUITES=(lint unit wasm walk walk-inline walk-oldest walk-inline-oldest quickstart pipeline bench)
 CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$(bulkhead_cache)/target}"
 export CARGO_TARGET_DIR CARGO_TERM_PROGRESS_WHEN=never
 export BULKHEAD_WASM="$CARGO_TARGET_DIR/bulkhead.wasm"
 ulimit -n "$(ulimit -Hn)" 2>/dev/null || true
 
 install_quietly() { install_everything >/dev/null; }
-usage() { sed -n '2,17s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,18s/^# \{0,1\}//p' "$0"; }
 
 # step WHAT COMMAND...: runs it and says how long it took.
 step() {
@@ -84,8 +85,9 @@ walk() {
 walk_in() {
     local others=(--skip arrows:: --skip cases_pure::)
     [ "$1" = inline ] || others=(--skip inline_ --skip gate_inline:: --skip last_hop::)
-    # under load the service is the subject, whatever the Envoy: once is enough
-    [ "$2" = "$ENVOY_VERSION" ] || others+=(--skip oidc:: --skip proxies_tls:: --skip races:: --skip stale:: --skip memory::)
+    # where the service alone is the subject, under load or in what it knows of callers, one Envoy is enough
+    local service=(oidc proxies_tls races stale memory login jobs keys exchange isolation authorization operators_page)
+    [ "$2" = "$ENVOY_VERSION" ] || for name in "${service[@]}"; do others+=(--skip "$name::"); done
     BULKHEAD_PROFILE="$1" walk "walk, profile $1, Envoy $2" "$2" "" "${others[@]}"
 }
 
@@ -94,6 +96,11 @@ suite_walk-oldest() { walk_in portable "$ENVOY_OLDEST"; }
 suite_walk-inline() { walk_in inline "$ENVOY_VERSION"; }
 suite_walk-inline-oldest() { walk_in inline "$ENVOY_OLDEST"; }
 suite_quickstart() { step "quickstart" ./examples/quickstart/run.sh; }
+suite_pipeline() {
+    for profile in portable inline; do
+        step "pipeline, profile $profile" env BULKHEAD_PROFILE="$profile" ./examples/pipeline/run.sh
+    done
+}
 suite_bench() {
     if [ -n "${BULKHEAD_FULL:-}" ]; then step "bench" tests/bench/run.sh; else step "bench, smoke" tests/bench/run.sh --smoke; fi
 }

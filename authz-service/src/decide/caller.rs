@@ -110,7 +110,7 @@ fn method(identity: &Identity) -> Method {
     match identity.method {
         "certificate" => Method::Certificates,
         "api_key" => Method::Keys,
-        "job" if identity.origin.is_none() => Method::Keys,
+        job::METHOD if identity.origin.is_none() => Method::Keys,
         _ => Method::Tokens,
     }
 }

@@ -11,7 +11,7 @@ use gateway_core::gate::{self, Ask, Cost, Grant, Header, LimitRefusal};
 use gateway_core::name::{ModelName, TenantName};
 
 use super::{Field, Grounds, Stop, limits};
-use crate::identity::api_key;
+use crate::identity::{api_key, job};
 use crate::ledger::{Asked, Holder, Lease, LeaseId, Now, Subject};
 use crate::registry::{KeyTerms, Model, Tenant};
 
@@ -114,7 +114,13 @@ fn caller<'a>(
     }
     let record = grounds.keys.get(&grant.key_id).ok_or(Code::InvalidCredential)?;
     let terms = grounds.registry.keys.get(&grant.key_id).map(AsRef::as_ref);
-    let key = api_key::in_force(record, terms, now).map_err(|error| error.code())?;
+    // a job outlives the key that started it, and ends with it once it is revoked
+    let key = if grant.credential == job::METHOD {
+        api_key::unrevoked(record, terms)
+    } else {
+        api_key::in_force(record, terms, now)
+    };
+    let key = key.map_err(|error| error.code())?;
     if key.tenant == name {
         Ok((tenant, Some(key), Some(&record.chain.id)))
     } else {

@@ -21,6 +21,8 @@ use crate::vault::{Random, RandomError};
 
 /// How every job credential starts.
 pub const PREFIX: &str = "bhj_";
+/// How audit and grants call its credential.
+pub const METHOD: &str = "job";
 /// Before the name of a job, where it stands among those who act.
 const ACTOR: &str = "job:";
 /// The former credential is good for this long after a renewal: for requests under way, and for an answer that got lost.
@@ -221,7 +223,7 @@ impl Identity {
             key_id: key.map(|key| key.id),
             expires_at,
             login: Login::default(),
-            method: "job",
+            method: METHOD,
             origin: job.party.origin.clone(),
             actors: vec![Party { name: job.actor(), origin: None }],
             job: Some((job.id.clone(), shown)),

@@ -7,6 +7,7 @@ mod load;
 mod report;
 mod stage;
 mod subject;
+mod verification;
 
 use std::path::PathBuf;
 
@@ -39,6 +40,9 @@ struct Options {
     /// Instead of all this: what a decision about roles and rules costs, in process.
     #[arg(long)]
     decisions: bool,
+    /// Instead of all this: what verifying a token costs by each algorithm, beside the native library, in process.
+    #[arg(long)]
+    verification: bool,
     /// Instead of all this: an ext_authz server on this socket that allows everything.
     #[arg(long, hide = true)]
     allow_all: Option<PathBuf>,
@@ -59,6 +63,9 @@ async fn main() -> anyhow::Result<()> {
     }
     if options.decisions {
         return decisions::print();
+    }
+    if options.verification {
+        return verification::print();
     }
     let tenants = if options.smoke { 10 } else { 1_000 };
     let stage = Stage::set(tenants).await?;

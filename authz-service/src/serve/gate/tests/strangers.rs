@@ -95,3 +95,20 @@ async fn a_call_is_bounded_and_its_sender_named() {
         assert_eq!(house.sync(report).await.unwrap_err().code(), tonic::Code::InvalidArgument);
     }
 }
+
+#[tokio::test]
+async fn a_job_outlives_the_key_that_started_it_until_that_is_revoked() {
+    let house = House::new();
+    let acme = TenantName::parse("acme").unwrap();
+    let long_ago = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(80);
+    let record = KeyRecord::first("abcdefghijkl", acme, KeyHash::dummy(), long_ago);
+    let revoked = KeyRecord { revoked_at: Some(long_ago), ..record.clone() };
+    let cases =
+        [("api_key", &record, "invalid_credential"), ("job", &record, ""), ("job", &revoked, "invalid_credential")];
+    for (n, (credential, record, code)) in (1..).zip(cases) {
+        house.service.keys.store(Arc::new([("abcdefghijkl".to_owned(), record.clone())].into()));
+        let grant = Grant { key_id: "abcdefghijkl".into(), credential: credential.into(), ..grant() };
+        let lent = house.lease(1, vec![ask(&house, &grant, n, &[1])]).await.remove(0);
+        assert_eq!(lent.refused.map(|refused| refused.code).unwrap_or_default(), code, "{credential} {n}");
+    }
+}
