@@ -24,7 +24,7 @@ fuzz_target!(|data: &[u8]| {
         revocations.sent(1, NOW_MS);
         revocations.told(&SyncResponse { sequence: 1, epoch: 5, ..SyncResponse::default() });
         let mut arrive = |head: &Head<'_>, held: &mut HeldGrants<()>| {
-            Front::arrive(&rules(), head, held, &mut revocations, NOW_MS)
+            Front::arrive(&rules(), head, false, held, &mut revocations, NOW_MS)
         };
         let FrontStep::Ask(key) = arrive(known, &mut held) else { return };
         held.insert(key, grant(known).into(), NOW_MS);
