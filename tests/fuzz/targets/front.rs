@@ -42,7 +42,8 @@ fuzz_target!(|data: &[u8]| {
 
 /// Everything that a decision reads of a head.
 fn inputs<'a>(head: &Head<'a>) -> (&'a str, &'a str, &'a str, Vec<(&'a str, &'a [u8])>) {
-    let read = |name: &str| CREDENTIAL_CARRIERS.contains(&name) || [CLAIM_HEADER, "x-forwarded-client-cert"].contains(&name);
+    let read =
+        |name: &str| CREDENTIAL_CARRIERS.contains(&name) || [CLAIM_HEADER, "x-forwarded-client-cert"].contains(&name);
     let mut headers: Vec<_> = head.headers.iter().filter(|(name, _)| read(name)).copied().collect();
     headers.sort_unstable();
     (head.method, head.authority, head.path, headers)
