@@ -22,6 +22,7 @@ use gateway_core::wire;
 use jiff::Timestamp;
 
 use super::Service;
+use super::service::of_grant;
 use crate::decide::limits;
 use crate::identity::{KEY_PRINCIPAL, Origin, Party};
 use crate::store::AuditRecord;
@@ -74,17 +75,9 @@ fn record_of(grant: &Grant, code: &str, detail: String, now: Timestamp) -> Audit
     AuditRecord {
         at_ms: u64::try_from(now.as_millisecond()).unwrap_or(0),
         request_id: grant.request_id.clone(),
-        tenant: grant.tenant.clone(),
-        principal: grant.principal.clone(),
-        key_id: grant.key_id.clone(),
-        credential: grant.credential.clone(),
-        actors: grant.actors.clone(),
-        policy_version: grant.policy_version.clone(),
-        method: grant.method.clone(),
-        path: grant.path.clone(),
         code: code.to_owned(),
         detail,
-        ..AuditRecord::default()
+        ..of_grant(grant)
     }
 }
 

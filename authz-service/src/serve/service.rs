@@ -26,6 +26,7 @@ use gateway_core::wire;
 use self::jobs::JobBook;
 pub(super) use self::jobs::StartedJob;
 pub(super) use self::own_keys::{OwnKey, OwnKeys};
+pub(super) use self::record::of_grant;
 pub use self::signing_keys::{NewSigningKeyError, Rotation};
 pub use self::start::StartError;
 use self::start::{first_set, key_record, mesh, own_key, revoked, terms_of};

@@ -9,6 +9,7 @@ use super::report::ending;
 use crate::decide;
 use crate::ledger::{Holder, Lease, LeaseId, Now};
 use crate::serve::Service;
+use crate::serve::service::of_grant;
 use crate::store::{AuditRecord, Command, Decision, LeasedEnd};
 
 impl Service {
@@ -81,21 +82,6 @@ pub(super) fn under(service: &Service, proxy: &str, refusal: &gateway_core::gate
     let (provider, region) = target(service, &grant, &refusal.model);
     let (model, detail) = (refusal.model.clone(), refusal.detail.clone());
     Some(AuditRecord { model, provider, region, detail, ..of_grant(&grant) })
-}
-
-/// Who asked for what, as the grant's own line says it.
-fn of_grant(grant: &Grant) -> AuditRecord {
-    AuditRecord {
-        tenant: grant.tenant.clone(),
-        principal: grant.principal.clone(),
-        key_id: grant.key_id.clone(),
-        credential: grant.credential.clone(),
-        actors: grant.actors.clone(),
-        policy_version: grant.policy_version.clone(),
-        method: grant.method.clone(),
-        path: grant.path.clone(),
-        ..AuditRecord::default()
-    }
 }
 
 /// Who serves the model to the tenant; empty where nobody does any more.

@@ -1,5 +1,6 @@
 //! Decisions as the audit log has them, made durable.
 
+use gateway_core::gate::Grant;
 use gateway_core::name::TenantName;
 
 use super::Service;
@@ -71,4 +72,19 @@ impl Service {
 fn detail(deny: &Deny) -> String {
     let detail = deny.denial.detail.clone().unwrap_or_default();
     if deny.facts.why.is_empty() { detail } else { format!("{detail} It applies to: {}.", deny.facts.why) }
+}
+
+/// Who asked for what, as the grant's own line says it.
+pub(in crate::serve) fn of_grant(grant: &Grant) -> AuditRecord {
+    AuditRecord {
+        tenant: grant.tenant.clone(),
+        principal: grant.principal.clone(),
+        key_id: grant.key_id.clone(),
+        credential: grant.credential.clone(),
+        actors: grant.actors.clone(),
+        policy_version: grant.policy_version.clone(),
+        method: grant.method.clone(),
+        path: grant.path.clone(),
+        ..AuditRecord::default()
+    }
 }
