@@ -165,7 +165,8 @@ async fn a_document_comes_whole_in_any_pieces() {
 async fn an_answer_without_a_body_is_an_answer() {
     for cluster in CLUSTERS {
         let gateway = gateway_to(cluster).await;
-        for body in [chat_body("[empty]"), streamed("[empty] [counted]", false)] {
+        // dripping: over HTTP/2 the frame that ends an answer of no bytes comes when the client has read the head, and left
+        for body in [chat_body("[empty]"), chat_body("[empty] [drip=100ms]"), streamed("[empty] [counted]", false)] {
             for answer in [gateway.chat("acme", &body).await, h2(&gateway, &body).await] {
                 assert_eq!((answer.status, answer.complete, answer.body.len()), (200, true, 0), "{cluster} {body}");
             }

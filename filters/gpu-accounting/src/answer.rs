@@ -4,6 +4,19 @@ use gateway_core::denial::{Code, Denial};
 use gateway_core::gate::Dialect;
 use gateway_core::meter::{Framing, Meter, Passed, Reading};
 
+/// What the accounting reads of the response headers: a header's first value.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AnswerHead<'a> {
+    /// `:status`; 0 where it cannot be read.
+    pub status: u16,
+    /// `content-type`
+    pub content_type: Option<&'a [u8]>,
+    /// `content-encoding`
+    pub content_encoding: Option<&'a [u8]>,
+    /// `content-length`
+    pub content_length: Option<&'a [u8]>,
+}
+
 /// What to do with the response headers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ResponseStep {
@@ -26,13 +39,8 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    pub(crate) fn begin(
-        dialect: Dialect,
-        hide_usage: bool,
-        status: u16,
-        content_type: Option<&[u8]>,
-        content_encoding: Option<&[u8]>,
-    ) -> (Self, ResponseStep) {
+    pub(crate) fn begin(dialect: Dialect, hide_usage: bool, head: AnswerHead<'_>) -> (Self, ResponseStep) {
+        let AnswerHead { status, content_type, content_encoding, content_length } = head;
         let success = (200..300).contains(&status);
         let encoded = !content_encoding.is_none_or(is_identity);
         let framing = if encoded { Framing::Opaque } else { content_type.map_or(Framing::Opaque, framing) };
@@ -49,7 +57,9 @@ impl Answer {
             ResponseStep::Continue { remove_content_length: hide }
         };
         let read = metered && framing != Framing::Opaque;
-        (Self { status, meter: Meter::new(dialect, framing, hide), read, ended: false }, step)
+        // a client may take an empty answer for whole at its head, and leave before the upstream's last frame
+        let ended = content_length == Some(b"0");
+        (Self { status, meter: Meter::new(dialect, framing, hide), read, ended }, step)
     }
 
     pub(crate) fn push(&mut self, chunk: &[u8], end: bool) -> Passed {
@@ -116,7 +126,9 @@ mod tests {
     #[test]
     fn only_a_metered_success_is_refused_for_its_encoding() {
         let step = |dialect, status, encoding: &[u8]| {
-            Answer::begin(dialect, true, status, Some(b"text/event-stream"), Some(encoding)).1
+            let content_type = Some(&b"text/event-stream"[..]);
+            let head = AnswerHead { status, content_type, content_encoding: Some(encoding), ..AnswerHead::default() };
+            Answer::begin(dialect, true, head).1
         };
         let passes = |remove_content_length| ResponseStep::Continue { remove_content_length };
         for encoding in [&b"gzip"[..], b"br", b"zstd", b"identity, gzip", b"\xff"] {
@@ -136,7 +148,9 @@ mod tests {
     fn an_interim_status_is_no_answer() {
         for dialect in [Dialect::OpenaiChat, Dialect::Unspecified] {
             for status in [100, 101, 199] {
-                let ResponseStep::Deny(denial) = Answer::begin(dialect, false, status, None, None).1 else {
+                let ResponseStep::Deny(denial) =
+                    Answer::begin(dialect, false, AnswerHead { status, ..AnswerHead::default() }).1
+                else {
                     panic!("{status} passed")
                 };
                 assert_eq!(denial.code, Code::UpstreamUnavailable);
@@ -146,7 +160,10 @@ mod tests {
 
     #[test]
     fn the_length_goes_only_where_the_body_may_change() {
-        let step = |hide, status, kind: &[u8]| Answer::begin(Dialect::OpenaiChat, hide, status, Some(kind), None).1;
+        let step = |hide, status, kind: &[u8]| {
+            let head = AnswerHead { status, content_type: Some(kind), ..AnswerHead::default() };
+            Answer::begin(Dialect::OpenaiChat, hide, head).1
+        };
         let passes = |remove_content_length| ResponseStep::Continue { remove_content_length };
         assert_eq!(step(true, 200, b"text/event-stream"), passes(true));
         assert_eq!(step(false, 200, b"text/event-stream"), passes(false));

@@ -13,7 +13,7 @@ mod request;
 #[cfg(test)]
 mod tests;
 
-pub use answer::ResponseStep;
+pub use answer::{AnswerHead, ResponseStep};
 pub use gateway_core::meter::Passed;
 pub use outcome::StreamEnd;
 pub use request::{AnnouncedLength, MAX_GROWTH_BYTES, Rewritten};
@@ -125,13 +125,8 @@ impl Accounting {
 
     /// Response headers, of the upstream or of Envoy's own reply. Where they end the stream, [`Self::response_body`]
     /// follows with an empty chunk and `end`.
-    pub fn response_head(
-        &mut self,
-        status: u16,
-        content_type: Option<&[u8]>,
-        content_encoding: Option<&[u8]>,
-    ) -> ResponseStep {
-        let (answer, step) = Answer::begin(self.dialect, self.hide_usage, status, content_type, content_encoding);
+    pub fn response_head(&mut self, head: AnswerHead<'_>) -> ResponseStep {
+        let (answer, step) = Answer::begin(self.dialect, self.hide_usage, head);
         self.answer = Some(answer);
         step
     }

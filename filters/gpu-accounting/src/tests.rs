@@ -10,6 +10,8 @@ const BODY: &[u8] = br#"{"model":"m","stream":true,"messages":[]}"#;
 const DELTA: &[u8] = b"data: {\"choices\":[{\"delta\":{\"content\":\"12345678\"}}],\"usage\":null}\n\n";
 const USAGE: &[u8] = b"data: {\"choices\":[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":2}}\n\n";
 const DONE: &[u8] = b"data: [DONE]\n\n";
+const EVENTS: AnswerHead<'_> =
+    AnswerHead { status: 200, content_type: Some(b"text/event-stream"), content_encoding: None, content_length: None };
 
 fn edits() -> BodyEdits {
     let insert = splice(BODY.len() - 1, 0, *br#","stream_options":{"include_usage":true}"#);
@@ -84,7 +86,7 @@ fn run(last: Phase, status: u16, trailers: bool) -> (Accounting, Vec<u8>) {
             Phase::Sent => stream.sent(),
             Phase::ResponseHeaders => {
                 let hides = (200..300).contains(&status);
-                let step = stream.response_head(status, Some(b"text/event-stream"), None);
+                let step = stream.response_head(AnswerHead { status, ..EVENTS });
                 assert_eq!(step, ResponseStep::Continue { remove_content_length: hides });
             }
             Phase::ResponseBody => push(&mut stream, &mut passed, DELTA, false),
@@ -184,7 +186,11 @@ fn the_upstreams_own_errors() {
 fn an_upstream_that_is_down_costs_nothing() {
     // Envoy's own reply comes by as an answer
     let mut stream = run(Phase::Sent, 0, false).0;
-    let step = stream.response_head(503, Some(b"application/json"), None);
+    let step = stream.response_head(AnswerHead {
+        status: 503,
+        content_type: Some(b"application/json"),
+        ..AnswerHead::default()
+    });
     assert_eq!(step, ResponseStep::Continue { remove_content_length: false });
     assert_eq!(
         stream.response_body(br#"{"usage":{"prompt_tokens":1,"completion_tokens":1}}"#, true),
@@ -202,10 +208,22 @@ fn the_modules_own_denials() {
     assert_eq!((before.outcome(), before.denial.as_str(), before.status), (Outcome::NotSent, "internal", 500));
 
     let mut stream = run(Phase::Sent, 0, false).0;
-    let step = stream.response_head(200, Some(b"text/event-stream"), Some(b"gzip"));
+    let step = stream.response_head(AnswerHead { content_encoding: Some(b"gzip"), ..EVENTS });
     assert!(matches!(step, ResponseStep::Deny(Denial { code: Code::UpstreamEncoded, .. })));
     let after = stream.settle(&denied("upstream_encoded"));
     assert_eq!((after.outcome(), after.denial.as_str()), (Outcome::Failed, "upstream_encoded"));
+}
+
+#[test]
+fn an_empty_answer_is_whole_at_its_head() {
+    // the client has read all of it and is gone before the upstream's last, empty frame
+    let gone = || end("downstream_remote_disconnect", 1 << 14);
+    for (length, want) in [(Some(&b"0"[..]), Outcome::Answered), (Some(b"1"), Outcome::HungUp), (None, Outcome::HungUp)]
+    {
+        let mut stream = run(Phase::Sent, 0, false).0;
+        let _ = stream.response_head(AnswerHead { content_length: length, ..EVENTS });
+        assert_eq!(stream.settle(&gone()).outcome(), want, "{length:?}");
+    }
 }
 
 #[test]
@@ -246,7 +264,7 @@ fn without_edits_the_body_goes_on_if_it_is_the_checked_one() {
 fn phases_in_no_order_at_all_are_survived() {
     let mut stream = Accounting::new(&grant(), 5000);
     assert_eq!(stream.response_body(DELTA, true), Passed::Unchanged);
-    let _ = stream.response_head(200, None, None);
+    let _ = stream.response_head(AnswerHead { status: 200, ..AnswerHead::default() });
     assert_eq!(stream.response_body(USAGE, false), Passed::Unchanged, "an unknown content type is not counted");
     let long = StreamEnd { code_details: "é".repeat(10_000), ..end("", 0) };
     let settlement = stream.settle(&long);

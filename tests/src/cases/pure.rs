@@ -20,7 +20,7 @@ use gateway_core::headers::{Head, remove_upstream};
 use gateway_core::name::TenantName;
 use gateway_core::price::charge;
 use gateway_core::wire;
-use gpu_accounting::{Accounting, Passed, ResponseStep, StreamEnd};
+use gpu_accounting::{Accounting, AnswerHead, Passed, ResponseStep, StreamEnd};
 use header_hardening::{HeaderEdit, request_plan, response_plan};
 use prost::Message as _;
 use serde_json::json;
@@ -217,7 +217,13 @@ fn answered(
     };
     let first = |wanted: &str| values(wanted).first().copied();
     let step = held.answer_tag(&values(wire::TENANT)).and_then(|()| {
-        match accounting.response_head(answer.status, first("content-type"), first("content-encoding")) {
+        let head = AnswerHead {
+            status: answer.status,
+            content_type: first("content-type"),
+            content_encoding: first("content-encoding"),
+            content_length: first("content-length"),
+        };
+        match accounting.response_head(head) {
             ResponseStep::Deny(denial) => Err(denial),
             ResponseStep::Continue { .. } => Ok(()),
         }

@@ -39,7 +39,7 @@ pub struct Directives {
     pub crlf: bool,
     /// `[counted]`: a stream with a `content-length`, as proxies that buffer send it.
     pub counted: bool,
-    /// `[empty]`: the head and no body.
+    /// `[empty]`: the head and no body; with a drip, the frame that ends it comes so much later.
     pub empty: bool,
     /// `[trailers]`: trailers after the body, reserved names among them (HTTP/1.1: where the request says `te: trailers`).
     pub trailers: bool,

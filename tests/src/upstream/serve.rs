@@ -217,6 +217,10 @@ async fn send(
     directives: Directives,
     sender: mpsc::Sender<io::Result<Frame<Bytes>>>,
 ) {
+    if directives.empty {
+        // between the head and the frame that ends it
+        tokio::time::sleep(directives.drip).await;
+    }
     for (number, piece) in pieces.into_iter().enumerate() {
         match directives.cut {
             Some(Cut::Break(after)) if number == after => {

@@ -2,7 +2,7 @@
 
 use gateway_core::denial::Denial;
 use gateway_core::wire;
-use gpu_accounting::{Accounting, Passed, ResponseStep};
+use gpu_accounting::{AnswerHead, Passed, ResponseStep};
 use header_hardening::AnswerFacts;
 use proxy_wasm::types::Action;
 
@@ -61,10 +61,13 @@ impl Flow {
         tenant_context::answer_tag(&self.tenant, &values(wire::TENANT))?;
         let first = |wanted: &str| values(wanted).first().copied();
         let status = first(":status").and_then(|text| std::str::from_utf8(text).ok()?.parse().ok()).unwrap_or(0);
-        let read = |accounting: &mut Accounting| {
-            accounting.response_head(status, first("content-type"), first("content-encoding"))
+        let head = AnswerHead {
+            status,
+            content_type: first("content-type"),
+            content_encoding: first("content-encoding"),
+            content_length: first("content-length"),
         };
-        match self.accounting.as_mut().map(read) {
+        match self.accounting.as_mut().map(|accounting| accounting.response_head(head)) {
             Some(ResponseStep::Deny(denial)) => return Err(denial),
             Some(ResponseStep::Continue { remove_content_length: true }) => {
                 headers.retain(|(name, _)| name != "content-length");
