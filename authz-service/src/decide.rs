@@ -159,8 +159,6 @@ pub struct Facts {
     pub policy_version: String,
     /// The policy that decided: of an allowance the permit, empty where there is none but the tenant's own terms.
     pub policy: String,
-    /// The conditions of the rule that refused, in words.
-    pub why: String,
     /// The request makes the network that it comes from known.
     pub introduces: bool,
 }
@@ -193,9 +191,7 @@ fn decide_in(grounds: &Grounds<'_>, arrival: &Arrival<'_>, room: Room) -> Decisi
     let mut facts = Facts { path, policy_version: grounds.registry.version.clone(), ..Facts::default() };
     match admit(grounds, arrival, room, &mut facts) {
         Ok(allow) => Decision::Allow(Box::new(Allow { facts, ..allow })),
-        Err(Stop { denial, headers, why }) => {
-            Decision::Deny(Box::new(Deny { denial, headers, facts: Facts { why, ..facts } }))
-        }
+        Err(Stop { denial, headers }) => Decision::Deny(Box::new(Deny { denial, headers, facts })),
     }
 }
 
@@ -203,15 +199,13 @@ fn decide_in(grounds: &Grounds<'_>, arrival: &Arrival<'_>, room: Room) -> Decisi
 pub(crate) struct Stop {
     pub(crate) denial: Denial,
     pub(crate) headers: Vec<Field>,
-    /// More of it, for the log alone.
-    pub(crate) why: String,
 }
 
 impl From<Denial> for Stop {
     fn from(denial: Denial) -> Self {
-        let challenge = denial.code.row().status == 401;
-        let headers = if challenge { vec![Field::new("www-authenticate", "Bearer")] } else { Vec::new() };
-        Self { denial, headers, why: String::new() }
+        let headers =
+            denial.challenge().map(|challenge| Field::new("www-authenticate", challenge)).into_iter().collect();
+        Self { denial, headers }
     }
 }
 

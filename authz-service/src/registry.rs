@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_core::chat::OutputLimitField;
-use gateway_core::denial::Code;
+use gateway_core::denial::{Code, Words};
 use gateway_core::name::{ModelName, TenantName};
 use gateway_core::price::ModelCost;
 
@@ -52,7 +52,7 @@ pub struct Registry {
     /// The rules of the tenants that have any.
     pub rules: HashMap<TenantName, Arc<Rules>>,
     /// Words for refusals, of tenants that have their own.
-    pub errors: HashMap<TenantName, Arc<ErrorTexts>>,
+    pub errors: HashMap<TenantName, Arc<Words>>,
 }
 
 /// A tenant and its plan.
@@ -346,15 +346,6 @@ impl Issuer {
     }
 }
 
-/// A tenant's own words for refusals of its callers.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct ErrorTexts {
-    /// By code: the message, and a contact that goes behind it; empty without one.
-    pub by_code: HashMap<Code, (String, String)>,
-    /// Only codes and messages: no limit's name, no rule's, no number.
-    pub hides_details: bool,
-}
-
 impl Registry {
     /// A tenant whose requests may be admitted.
     ///
@@ -363,6 +354,12 @@ impl Registry {
     pub fn active(&self, name: &TenantName) -> Result<&Arc<Tenant>, Code> {
         let tenant = self.tenants.get(name).ok_or(Code::InvalidCredential)?;
         if tenant.state == TenantState::Active { Ok(tenant) } else { Err(Code::TenantSuspended) }
+    }
+
+    /// The words for refusals that a tenant's callers read.
+    #[must_use]
+    pub fn words(&self, tenant: &TenantName) -> Arc<Words> {
+        self.errors.get(tenant).cloned().unwrap_or_default()
     }
 
     /// What the rules of a tenant watch.

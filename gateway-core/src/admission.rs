@@ -46,12 +46,12 @@ pub trait Catalog {
 }
 
 /// One of the tenant's models.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Offer<'a> {
     /// Canonical name.
     pub model: &'a ModelName,
-    /// Whether this credential may use it.
-    pub allowed: bool,
+    /// Why this credential may not use it, if it may not.
+    pub refusal: Option<Denial>,
     /// Its price.
     pub cost: &'a ModelCost,
     /// Who serves it in an allowed region.
@@ -126,8 +126,8 @@ pub fn admit_chat<'a>(catalog: &'a impl Catalog, body: &[u8]) -> Result<Admitted
         provider: offer.target.map(|target| target.provider.into()).unwrap_or_default(),
         region: offer.target.map(|target| target.region.into()).unwrap_or_default(),
     };
-    if !offer.allowed {
-        return Err(known(Denial::new(Code::ModelNotAllowed).param("model")));
+    if let Some(denial) = offer.refusal.clone() {
+        return Err(known(denial));
     }
     let target = offer.target.ok_or_else(|| known(Code::NoEligibleTarget.into()))?;
     request.check_fields(target.extra_fields).map_err(known)?;
@@ -146,6 +146,12 @@ pub fn admit_chat<'a>(catalog: &'a impl Catalog, body: &[u8]) -> Result<Admitted
         return Err(known(Denial::new(Code::NoEligibleTarget).detail(detail)));
     }
     Ok(Admitted { model: offer.model, cost: offer.cost, target, admission })
+}
+
+/// The denial of a model that the tenant may use and the credential may not.
+#[must_use]
+pub fn not_allowed() -> Denial {
+    Denial::new(Code::ModelNotAllowed).param("model")
 }
 
 /// Holds a body's length, announced or seen, against the plan's greatest, in bytes.

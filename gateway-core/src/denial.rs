@@ -3,7 +3,11 @@
 //! A denial is not an error: errors mean that Bulkhead failed, and failing means denying with [`Code::Internal`] or
 //! [`Code::ServiceUnavailable`]. What a stranger may not know is not in a message; the detail goes to the log only.
 
+mod words;
+
 use serde::Serialize;
+
+pub use words::Words;
 
 /// A refusal's stable code, as it stands in the answer's `error.code` and in the audit record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -86,6 +90,10 @@ const RATE: &str = "rate_limit_error";
 const SERVER: &str = "server_error";
 
 impl Code {
+    /// What the module may refuse an answer with, once its request went on.
+    pub const OF_ANSWERS: &[Self] =
+        &[Self::TenantMismatch, Self::UpstreamUnavailable, Self::UpstreamEncoded, Self::Internal];
+
     /// The code of this name, if the table has it.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
@@ -248,13 +256,17 @@ pub struct Denial {
     pub param: Option<String>,
     /// More than the public message, for authenticated callers and the log: never a secret, never another tenant.
     pub detail: Option<String>,
+    /// What it goes by, for the log alone.
+    pub why: Option<Box<str>>,
+    /// What a 401 asks for, where that is more than some credential: [`Denial::challenge`].
+    pub challenge: Option<Box<str>>,
 }
 
 impl Denial {
     /// A denial with nothing to add.
     #[must_use]
     pub const fn new(code: Code) -> Self {
-        Self { code, param: None, detail: None }
+        Self { code, param: None, detail: None, why: None, challenge: None }
     }
 
     /// Names the offending field or header.
@@ -271,22 +283,27 @@ impl Denial {
         self
     }
 
-    /// The answer's body, `{"error":{message,type,param,code,request_id}}` as OpenAI clients raise it: generic to
-    /// strangers, with param and detail to the authenticated.
+    /// What the answer's `WWW-Authenticate` says: on a 401 always something (RFC 9110 §15.5.2), otherwise nothing.
     #[must_use]
-    pub fn body(&self, request_id: &str, authenticated: bool) -> Vec<u8> {
-        let detail = self.detail.as_deref().filter(|_| authenticated);
-        let message = [Some(self.code.row().message), detail];
-        self.saying(&message, self.param.as_deref().filter(|_| authenticated), request_id)
+    pub fn challenge(&self) -> Option<&str> {
+        (self.code.row().status == 401).then(|| self.challenge.as_deref().unwrap_or("Bearer"))
     }
 
-    /// The same in a tenant's own words, for its own callers: its message for the table's, its contact behind it, and the
-    /// detail between them if it is shown. Nothing else of the answer changes.
+    /// The detail as the log has it: with what it goes by, which the caller is not told.
     #[must_use]
-    pub fn body_in_words(&self, message: &str, contact: &str, details: bool, request_id: &str) -> Vec<u8> {
-        let detail = self.detail.as_deref().filter(|_| details);
-        let contact = Some(contact).filter(|contact| !contact.is_empty());
-        self.saying(&[Some(message), detail, contact], self.param.as_deref(), request_id)
+    pub fn logged(&self) -> String {
+        let detail = self.detail.clone().unwrap_or_default();
+        match &self.why {
+            None => detail,
+            Some(why) => format!("{detail} It applies to: {why}."),
+        }
+    }
+
+    /// The answer's body for a stranger, `{"error":{message,type,param,code,request_id}}` as OpenAI clients raise it: the
+    /// table's row and nothing else. The authenticated read [`Words::body`].
+    #[must_use]
+    pub fn body(&self, request_id: &str) -> Vec<u8> {
+        self.saying(&[Some(self.code.row().message)], None, request_id)
     }
 
     fn saying(&self, message: &[Option<&str>], param: Option<&str>, request_id: &str) -> Vec<u8> {
@@ -331,27 +348,12 @@ mod tests {
         assert_eq!(Code::named("ok"), None);
     }
 
-    fn text_of(denial: &Denial) -> String {
-        format!("{} {}", denial.code.row().message, denial.detail.as_deref().unwrap_or_default())
-    }
-
     #[test]
     fn strangers_read_the_row_and_nothing_else() {
         let denial = Denial::new(Code::ModelNotAllowed).param("model").detail("Key k1 lists llama.");
-        let text = |authenticated| String::from_utf8(denial.body("r-1", authenticated)).unwrap();
         assert_eq!(
-            text(false),
+            String::from_utf8(denial.body("r-1")).unwrap(),
             r#"{"error":{"message":"This credential may not use this model.","type":"permission_error","param":null,"code":"model_not_allowed","request_id":"r-1"}}"#
         );
-        assert!(text(true).contains("Key k1 lists llama.") && text(true).contains(r#""param":"model""#));
-        let own =
-            |details, contact| String::from_utf8(denial.body_in_words("Not here.", contact, details, "r-1")).unwrap();
-        assert_eq!(
-            own(true, "Contact: https://help.example"),
-            text(true)
-                .replace("This credential may not use this model.", "Not here.")
-                .replace("Key k1 lists llama.", "Key k1 lists llama. Contact: https://help.example")
-        );
-        assert_eq!(own(false, ""), text(true).replace(&text_of(&denial), "Not here."));
     }
 }

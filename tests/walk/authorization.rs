@@ -96,6 +96,52 @@ async fn a_clinic_demands_a_hardware_key_and_a_fintech_a_biometric() {
 }
 
 #[tokio::test]
+async fn a_step_up_about_one_model_challenges_whoever_asks_for_it_alone() {
+    let dear = json!({
+        "models": ["llama-3.1-70b"], "when": {"hoursOutside": "00:00-00:01"}, "then": "stepUp",
+        "stepUp": {"amr": ["hwk"]},
+    });
+    let held = json!({"models": ["llama-3.1-70b"], "then": "stepUp", "stepUp": {"acr": ["gold"], "maxAge": "15m"}});
+    for (profile, rule, asks) in [
+        (Profile::Portable, &dear, " by hwk is required\""),
+        (Profile::Inline, &dear, " by hwk is required\""),
+        (Profile::Portable, &held, " is required\", acr_values=\"gold\", max_age=\"900\""),
+        (Profile::Inline, &held, " is required\", acr_values=\"gold\", max_age=\"900\""),
+    ] {
+        let gateway = gateway(profile, |set| set.add(policy("acme", rule))).await;
+        let what = format!("{} {rule}", profile.name());
+        let strong = json!({"amr": ["hwk"], "acr": "gold", "auth_time": now()});
+        // twice: the second is decided by what a worker holds of the first
+        for round in 0..2 {
+            is(&ask(&gateway, "acme", "llama-3.1-8b", &json!({})).await, 200, "", &what);
+            let answer = ask(&gateway, "acme", "llama-3.1-70b", &json!({})).await;
+            is(&answer, 401, "insufficient_user_authentication", &what);
+            refusal(&answer, 401, "insufficient_user_authentication", &what);
+            let want = format!(
+                "Bearer error=\"insufficient_user_authentication\", \
+                 error_description=\"A stronger or more recent login{asks}"
+            );
+            assert_eq!(answer.header("www-authenticate"), Some(want.as_str()), "{what}");
+            is(&ask(&gateway, "acme", "llama-3.1-70b", &strong).await, 200, "", &what);
+            let denied = eventually("the refusal's line", async || {
+                let lines = gateway.service().audit().await;
+                let denied: Vec<_> =
+                    lines.into_iter().filter(|row| row["code"] == "insufficient_user_authentication").collect();
+                (denied.len() > round).then_some(denied)
+            })
+            .await;
+            let last = denied.last().expect("a line");
+            let detail = last["detail"].as_str().unwrap_or_default();
+            assert!(detail.starts_with("Rule `acme-policy/rule` asks for it."), "{what}: {last}");
+            assert_eq!(detail.contains("It applies to: "), rule == &dear, "{what}: {last}");
+            assert_eq!((&last["model"], &last["status"]), (&json!("llama-3.1-70b"), &json!(401)), "{what}: {last}");
+            assert!(!answer.text().contains("It applies to"), "{what}: {}", answer.text());
+        }
+        assert!(gateway.is_whole().await);
+    }
+}
+
+#[tokio::test]
 async fn an_unknown_place_leaves_the_cheaper_models() {
     for profile in Profile::ALL {
         let elsewhere = json!({

@@ -72,3 +72,66 @@ async fn a_tenants_own_callers_read_its_own_words_and_no_stranger_does() {
         assert!(gateway.is_whole().await);
     }
 }
+
+/// Bodies, models, limits and answers: in `inline` the module says these, in `portable` it is the service but for answers.
+#[tokio::test]
+async fn they_are_its_own_whoever_refuses() {
+    for profile in Profile::ALL {
+        let own = |tenant: &str| {
+            let codes =
+                ["model_not_found", "invalid_json", "insufficient_quota", "upstream_encoded", "endpoint_not_allowed"];
+            let errors: Vec<_> = codes
+                .iter()
+                .map(|code| json!({"code": code, "message": format!("{tenant} on {code}."), "contact": "mailto:a@b.example"}))
+                .collect();
+            json!({
+                "apiVersion": "bulkhead.dev/v1alpha1", "kind": "TenantPolicy",
+                "metadata": {"name": format!("{tenant}-words"), "namespace": tenant},
+                "spec": {"tenant": tenant, "errorDetails": if tenant == "acme" { "shown" } else { "hidden" }, "errors": errors},
+            })
+        };
+        let builder = Gateway::builder().profile(profile).envoy(|text| patient(&text, "5s"));
+        let gateway = builder
+            .policies(|set| {
+                for plan in ["premium", "standard"] {
+                    set.spec("Plan", plan)["limits"] = json!([
+                        {"name": "a-few", "counts": "requests", "scope": "tenant", "amount": 2, "window": "day"},
+                    ]);
+                }
+                set.add(own("acme"));
+                set.add(own("globex"));
+            })
+            .start()
+            .await;
+        let body = |text: &str| chat_body(text).to_string();
+        let unknown = body("hello").replace("llama-3.1-8b", "no-such-model");
+        for tenant in ["acme", "globex", "initech"] {
+            let bearer = gateway.bearer(tenant);
+            let headers = [("authorization", bearer.as_str())];
+            let ask = async |path: &str, body: String, status: u16, code: &str| {
+                let answer = gateway.post(path, &headers, body).await;
+                let what = format!("{} {tenant} {code}", profile.name());
+                refusal(&answer, status, code, &what);
+                let said = message(&answer);
+                let table = !said.starts_with(&format!("{tenant} on {code}."));
+                assert_eq!(table, tenant == "initech", "{what}: {said}");
+                assert_eq!(said.ends_with(" Contact: mailto:a@b.example"), !table, "{what}: {said}");
+                let bare = format!("{tenant} on {code}. Contact: mailto:a@b.example");
+                assert_eq!(
+                    said == bare,
+                    tenant == "globex" || (tenant == "acme" && code == "model_not_found"),
+                    "{what}: {said}"
+                );
+            };
+            ask(CHAT, "{".into(), 400, "invalid_json").await;
+            ask(CHAT, unknown.clone(), 404, "model_not_found").await;
+            ask(CHAT, body("[gzip] [tokens=1]"), 502, "upstream_encoded").await;
+            ask("/bulkhead/v1/jobs", r#"{"job":"night","max":"1h"}"#.into(), 403, "endpoint_not_allowed").await;
+            assert_eq!(gateway.post(CHAT, &headers, body("[tokens=1]")).await.status, 200);
+            if tenant != "initech" {
+                ask(CHAT, body("one too many"), 429, "insufficient_quota").await;
+            }
+        }
+        assert!(gateway.is_whole().await);
+    }
+}

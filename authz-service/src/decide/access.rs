@@ -3,14 +3,15 @@
 //! Where a tenant has no rules, nothing is asked and nothing changes.
 
 use std::cell::OnceCell;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use gateway_core::admission::Refused;
+use gateway_core::admission::not_allowed;
 use gateway_core::denial::{Code, Denial};
 use gateway_core::name::ModelName;
 
-use super::{Arrival, Field, Grounds, Stop};
+use super::{Arrival, Grounds, Stop};
 use crate::authorization::{Circumstances, Found, Outcome, Reads, Resource, Rule, Rules, SpendBound, Verdict};
 use crate::identity::Identity;
 use crate::ledger::Now;
@@ -63,24 +64,17 @@ impl<'a> Access<'a> {
         let ask = || asked.rules.ask(roles, endpoint, Resource::Endpoint, &asked.circumstances);
         match if endpoint == EndpointKind::Chat { *asked.chat.get_or_init(ask) } else { ask() } {
             Verdict::Allow(by) => Ok(by.to_owned()),
-            Verdict::Rule(rule) => Err(stop(rule)),
+            Verdict::Rule(rule) => Err(denial(rule, Code::PolicyDenied.into()).into()),
             Verdict::Nothing => Err(Code::EndpointNotAllowed.into()),
         }
     }
 
     /// Whether chat may use one of the tenant's models.
-    pub(super) fn to(&self, model: &ModelName) -> Result<(), Stop> {
-        let not_allowed = || Denial::new(Code::ModelNotAllowed).param("model");
+    pub(super) fn to(&self, model: &ModelName) -> Result<(), Denial> {
         match self.chat(model) {
             None | Some(Verdict::Allow(_)) => Ok(()),
-            Some(Verdict::Nothing) => Err(not_allowed().into()),
-            Some(Verdict::Rule(rule)) => Err(match &rule.then {
-                Outcome::StepUp { .. } => stop(rule),
-                Outcome::Restrict { .. } | Outcome::Deny => Stop {
-                    why: rule.conditions(),
-                    ..not_allowed().detail(format!("Rule `{}` says so.", rule.name)).into()
-                },
-            }),
+            Some(Verdict::Nothing) => Err(not_allowed()),
+            Some(Verdict::Rule(rule)) => Err(denial(rule, not_allowed())),
         }
     }
 
@@ -91,13 +85,6 @@ impl<'a> Access<'a> {
             Some(Verdict::Rule(rule)) => matches!(rule.then, Outcome::StepUp { .. }),
             Some(Verdict::Nothing) => false,
         }
-    }
-
-    /// The rule's own words for a model that admission refused because of it.
-    pub(super) fn why(&self, refused: &Refused) -> Option<Stop> {
-        let model = refused.model.as_ref().filter(|_| refused.denial.code == Code::ModelNotAllowed)?;
-        let permits = self.identity.permits.models.as_ref();
-        if permits.is_some_and(|permitted| !permitted.contains(model)) { None } else { self.to(model).err() }
     }
 
     /// How long the answers hold for requests alike.
@@ -150,28 +137,24 @@ fn circumstances(
     })
 }
 
-/// The refusal by a rule, before a model is known.
-fn stop(rule: &Rule) -> Stop {
-    let detail = format!("Rule `{}` says so.", rule.name);
-    match &rule.then {
-        Outcome::StepUp { .. } => Stop {
-            denial: Denial::new(Code::StepUpRequired).detail(format!("Rule `{}` asks for it.", rule.name)),
-            headers: vec![Field::new("www-authenticate", challenge(&rule.then))],
-            why: rule.conditions(),
+/// The refusal by a rule: a challenge, or `otherwise`.
+fn denial(rule: &Rule, otherwise: Denial) -> Denial {
+    let refused = match &rule.then {
+        Outcome::StepUp { acr, amr, max_age } => Denial {
+            challenge: Some(challenge(acr, amr, *max_age).into()),
+            ..Denial::new(Code::StepUpRequired).detail(format!("Rule `{}` asks for it.", rule.name))
         },
-        Outcome::Restrict { .. } | Outcome::Deny => {
-            Stop { why: rule.conditions(), ..Denial::new(Code::PolicyDenied).detail(detail).into() }
-        }
-    }
+        Outcome::Restrict { .. } | Outcome::Deny => otherwise.detail(format!("Rule `{}` says so.", rule.name)),
+    };
+    let conditions = rule.conditions();
+    Denial { why: (!conditions.is_empty()).then(|| conditions.into()), ..refused }
 }
 
 /// The challenge of RFC 9470 §3. It knows no parameter for methods: they are said in words.
-fn challenge(then: &Outcome) -> String {
+fn challenge(acr: &BTreeSet<String>, amr: &BTreeSet<String>, max_age: Option<Duration>) -> String {
     let mut text = "Bearer error=\"insufficient_user_authentication\"".to_owned();
-    let Outcome::StepUp { acr, amr, max_age } = then else { return text };
-    let joined = |words: &std::collections::BTreeSet<String>, between: &str| {
-        words.iter().map(String::as_str).collect::<Vec<_>>().join(between)
-    };
+    let joined =
+        |words: &BTreeSet<String>, between: &str| words.iter().map(String::as_str).collect::<Vec<_>>().join(between);
     let how = if amr.is_empty() { String::new() } else { format!(" by {}", joined(amr, " or ")) };
     // Writing to a string does not fail.
     let _ = write!(text, ", error_description=\"A stronger or more recent login{how} is required\"");

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use gateway_core::admission::Admitted;
+use gateway_core::denial::Code;
 use gateway_core::gate::{self, Dialect, Grant};
 use gateway_core::limits::answer_headers;
 use gateway_core::wire;
@@ -57,6 +58,7 @@ pub(super) fn head(arrival: &Arrival<'_>, caller: &Caller<'_>, offered: &Offered
         hold_ms: hold_ms(arrival, caller, offered.access),
         terms: Some(offered.terms()),
         scope_set: scope_set(caller.tenant, caller.identity, offered.registry.watched(&caller.tenant.name)),
+        words: offered.registry.words(&caller.tenant.name).of(None),
         ..grant(arrival, caller.identity, caller.tenant, offered.registry)
     };
     Allow { grant, cluster: String::new(), credential: None, facts: Facts::default(), reservation: None }
@@ -135,6 +137,7 @@ fn grant(arrival: &Arrival<'_>, identity: &Identity, tenant: &Tenant, registry: 
         principal: identity.principal.clone(),
         key_id: identity.key_id.clone().unwrap_or_default(),
         credential: identity.method.to_owned(),
+        words: registry.words(&tenant.name).of(Some(Code::OF_ANSWERS)),
         actors: identity.actors.iter().map(|actor| actor.name.clone()).collect(),
         plan: tenant.plan.name.clone(),
         policy_version: registry.version.clone(),

@@ -35,9 +35,8 @@ pub(super) fn chat(
         return Err(Code::BadRequest.into());
     }
     let admitted = admission::admit_chat(offered, arrival.body).map_err(|refused| -> Stop {
-        let why = offered.access.why(&refused);
         (facts.model, facts.provider, facts.region) = (refused.model, refused.provider, refused.region);
-        why.unwrap_or_else(|| refused.denial.into())
+        refused.denial.into()
     })?;
     facts.model = Some(admitted.model.clone());
     admitted.target.provider.clone_into(&mut facts.provider);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use gateway_core::admission::{Caps, Catalog, Offer, Target};
+use gateway_core::admission::{Caps, Catalog, Offer, Target, not_allowed};
 use gateway_core::chat::OutputLimitField;
 use gateway_core::gate::{AdmissionTerms, Key, ModelTerms, OutputLimit, ProviderTerms};
 use gateway_core::name::ModelName;
@@ -69,7 +69,8 @@ impl<'a> Offered<'a> {
             let provider = offer.target.map_or(0, |target| place(&mut terms.providers, &target));
             terms.models.push(ModelTerms {
                 names: [&model.name].into_iter().chain(&model.aliases).map(ToString::to_string).collect(),
-                allowed: offer.allowed,
+                allowed: offer.refusal.is_none(),
+                refusal: offer.refusal.map(Into::into),
                 prices: Some(model.cost.prices().into()),
                 provider,
                 upstream_model: offer.target.map(|target| target.upstream_model.to_owned()).unwrap_or_default(),
@@ -90,8 +91,8 @@ impl<'a> Offered<'a> {
             key: self.key(provider),
         });
         let permitted = self.permits.models.as_ref().is_none_or(|permitted| permitted.contains(&model.name));
-        let allowed = permitted && self.access.to(&model.name).is_ok();
-        Offer { model: &model.name, allowed, cost: &model.cost, target }
+        let refusal = if permitted { self.access.to(&model.name).err() } else { Some(not_allowed()) };
+        Offer { model: &model.name, refusal, cost: &model.cost, target }
     }
 
     /// The tenant's own key of the provider, else the platform's.

@@ -149,7 +149,7 @@ fn again() -> Stop {
 }
 
 fn refusal(stop: Stop) -> LimitRefusal {
-    let Stop { denial, headers, .. } = stop;
+    let Stop { denial, headers } = stop;
     LimitRefusal {
         code: denial.code.row().code.to_owned(),
         detail: denial.detail.unwrap_or_default(),

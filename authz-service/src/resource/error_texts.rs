@@ -2,12 +2,11 @@
 
 use std::collections::HashMap;
 
-use gateway_core::denial::Code;
+use gateway_core::denial::{Code, Words};
 use serde::Deserialize;
 
 use super::field::At;
 use super::problem::{Problems, nearest};
-use crate::registry::ErrorTexts;
 
 /// The longest message, in characters.
 const LONGEST: usize = 300;
@@ -31,7 +30,7 @@ pub(super) enum RawDetails {
 
 /// Adds one policy's words to its tenant's; hidden once is hidden.
 pub(super) fn add<'a>(
-    texts: &mut ErrorTexts,
+    texts: &mut Words,
     entries: impl Iterator<Item = &'a RawError>,
     details: Option<RawDetails>,
     problems: &Problems,

@@ -6,6 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use gateway_core::denial::Words;
 use gateway_core::name::{ModelName, TenantName};
 use serde::Deserialize;
 
@@ -19,7 +20,7 @@ use super::quantity::Quantity;
 use super::role::{Role, canonical, each_model};
 use super::tenant;
 use crate::authorization::{MOST_RULES, Outcome, RolePolicy, Rule, Rules};
-use crate::registry::{EndpointKind, ErrorTexts, Method, Model};
+use crate::registry::{EndpointKind, Method, Model};
 
 /// `TenantPolicy.spec`.
 #[derive(Debug, Deserialize)]
@@ -74,7 +75,7 @@ struct Known<'a> {
 }
 
 /// Rules, and words for refusals, by tenant.
-type Compiled = (HashMap<TenantName, Arc<Rules>>, HashMap<TenantName, Arc<ErrorTexts>>);
+type Compiled = (HashMap<TenantName, Arc<Rules>>, HashMap<TenantName, Arc<Words>>);
 
 /// Compiles the rules, and the words, of every tenant that has any.
 pub(super) fn compile(
@@ -88,7 +89,7 @@ pub(super) fn compile(
     let before = problems.count();
     let mut names = Names::new("policy", true);
     let mut by_tenant: HashMap<&str, (Vec<Rule>, Place)> = HashMap::new();
-    let mut errors: HashMap<TenantName, ErrorTexts> = HashMap::new();
+    let mut errors: HashMap<TenantName, Words> = HashMap::new();
     for object in &objects.policies {
         names.declare(&object.name, Some(()), problems);
         let Some(spec) = &object.spec else { continue };
@@ -113,7 +114,7 @@ pub(super) fn compile(
     }
     let whole = |(tenant, (rules, place))| known.whole(tenants.get(tenant)?, rules, place);
     let ruled = by_tenant.into_iter().filter(|(_, (rules, _))| !rules.is_empty());
-    let errors = errors.into_iter().filter(|(_, texts)| *texts != ErrorTexts::default());
+    let errors = errors.into_iter().filter(|(_, texts)| *texts != Words::default());
     (ruled.filter_map(whole).collect(), errors.map(|(tenant, texts)| (tenant, Arc::new(texts))).collect())
 }
 

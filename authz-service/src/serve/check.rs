@@ -17,7 +17,6 @@ use envoy_types::pb::google::protobuf::value::Kind;
 use gateway_core::denial::{Code, Denial};
 use gateway_core::headers::{self, Head};
 use gateway_core::limits::Field;
-use gateway_core::name::TenantName;
 use gateway_core::wire;
 use tonic::{Request, Response, Status};
 
@@ -50,7 +49,7 @@ impl Authorization for Check {
             Some(wire::ROOM_LAST_HOP) => last_hop::answer(service, &http),
             Some(_) => {
                 tracing::error!(metadata = wire::ROOM, "a proxy asks for a room that there is none of");
-                refused(&Denial::new(Code::Internal), &[], "", None)
+                refused(&Denial::new(Code::Internal), &[], "")
             }
         };
         let (decided, code) = word(&answer);
@@ -91,7 +90,7 @@ async fn answer(service: &Arc<Service>, http: &HttpRequest, from: &From<'_>, bod
             metadata = wire::PROXY,
             "a proxy does not say who it is: what it is granted could never be settled"
         );
-        return refused(&Denial::new(Code::Internal), &[], request_id, None);
+        return refused(&Denial::new(Code::Internal), &[], request_id);
     }
     if let Some(wait) = service.must_wait(source) {
         return throttled(wait, request_id);
@@ -108,7 +107,7 @@ async fn answer(service: &Arc<Service>, http: &HttpRequest, from: &From<'_>, bod
         Err(denial) => ("", Some(denial)),
     };
     let Ok(grant_id) = grant_id(now) else {
-        return refused(&Denial::new(Code::Internal), &[], request_id, None);
+        return refused(&Denial::new(Code::Internal), &[], request_id);
     };
     let bytes: &[u8] = if http.raw_body.is_empty() { http.body.as_bytes() } else { &http.raw_body };
     let bytes = if body == Body::Here { bytes } else { &[] };
@@ -144,17 +143,14 @@ async fn allowed(service: &Arc<Service>, arrival: &Arrival<'_>, mut allow: Allow
     let grant = service.sign(&allow.grant);
     if grant.len() > wire::MAX_GRANT_BYTES {
         tracing::error!(tenant = allow.grant.tenant, bytes = grant.len(), "a grant is larger than the module reads");
-        let denial = Denial::new(Code::Internal).detail("The tenant has too many models for one grant.");
+        let denial =
+            Denial::new(Code::Internal).detail("The tenant has too many models, or words for refusals, for one grant.");
         return denied(service, arrival, Deny { denial, headers: Vec::new(), facts: allow.facts }).await;
     }
     if service.record_allow(arrival, &allow).await.is_err() {
         drop(undo);
-        return refused(
-            &Denial::new(Code::ServiceUnavailable),
-            &[Field::new("retry-after", "1")],
-            arrival.request_id,
-            None,
-        );
+        let denial = Denial::new(Code::ServiceUnavailable);
+        return refused(&denial, &[Field::new("retry-after", "1")], arrival.request_id);
     }
     let response = granted(arrival, &allow, &grant, body);
     undo.keep();
@@ -188,12 +184,12 @@ fn granted(arrival: &Arrival<'_>, allow: &Allow, grant: &str, body: Body) -> Che
 
 async fn denied(service: &Arc<Service>, arrival: &Arrival<'_>, deny: Deny) -> CheckResponse {
     let tenant = deny.facts.tenant.as_ref();
-    let own = tenant.and_then(|tenant| service.registry().errors.get(tenant).cloned());
+    let words = tenant.map(|tenant| service.registry().words(tenant));
     let recorded = service.record_deny(arrival, &deny).await.is_ok();
     let Deny { denial, headers, .. } = &deny;
-    let mut response = match tenant.zip(own) {
-        Some((tenant, own)) => refused_own(denial, headers, arrival.request_id, tenant.as_str(), &own),
-        None => refused(denial, headers, arrival.request_id, tenant.map(TenantName::as_str)),
+    let mut response = match tenant.zip(words) {
+        Some((tenant, words)) => refused_own(denial, headers, arrival.request_id, tenant.as_str(), &words),
+        None => refused(denial, headers, arrival.request_id),
     };
     if recorded && let Some(fields) = &mut response.dynamic_metadata {
         fields.fields.insert(wire::DENIAL.to_owned(), text(arrival.request_id));
@@ -203,7 +199,7 @@ async fn denied(service: &Arc<Service>, arrival: &Arrival<'_>, deny: Deny) -> Ch
 
 /// Refused with whatever it asked: its failures are used up. The audit log has it, counted with the others of its second.
 fn throttled(wait: Duration, request_id: &str) -> CheckResponse {
-    let mut response = refused(&Denial::new(Code::RateLimited), &[limits::retry_after(wait)], request_id, None);
+    let mut response = refused(&Denial::new(Code::RateLimited), &[limits::retry_after(wait)], request_id);
     if let Some(fields) = &mut response.dynamic_metadata {
         fields.fields.insert(wire::DENIAL.to_owned(), text(request_id));
     }

@@ -16,8 +16,9 @@ use axum::extract::{DefaultBodyLimit, FromRequestParts};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use gateway_core::denial::{Code, Denial};
+use gateway_core::denial::{Code, Denial, Words};
 use gateway_core::gate::{Caller, Grant};
+use gateway_core::name::TenantName;
 use gateway_core::wire;
 use jiff::Timestamp;
 
@@ -85,8 +86,8 @@ fn record_of(grant: &Grant, code: &str, detail: String, now: Timestamp) -> Audit
 struct Refused {
     denial: Denial,
     request_id: String,
-    /// The client proved who it is: it reads the detail too.
-    known: bool,
+    /// Of the tenant whose caller the client has proved to be.
+    words: Option<Arc<Words>>,
     /// When to ask again.
     wait: Option<Duration>,
 }
@@ -94,23 +95,26 @@ struct Refused {
 impl Refused {
     fn new(denial: Denial, headers: &HeaderMap) -> Self {
         let id = headers.get(wire::REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
-        Self { denial, request_id: id.to_owned(), known: false, wait: None }
+        Self { denial, request_id: id.to_owned(), words: None, wait: None }
     }
 
     /// Of a caller whose grant was good.
-    fn told(denial: Denial, headers: &HeaderMap) -> Self {
-        Self { known: true, ..Self::new(denial, headers) }
+    fn told(service: &Service, grant: &Grant, denial: Denial) -> Self {
+        let tenant = TenantName::parse(&grant.tenant).ok();
+        let words = tenant.map(|tenant| service.registry().words(&tenant)).unwrap_or_default();
+        Self { denial, request_id: grant.request_id.clone(), words: Some(words), wait: None }
     }
 }
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        let Self { denial, request_id, known, wait } = self;
+        let Self { denial, request_id, words, wait } = self;
         let row = denial.code.row();
         tracing::warn!(code = row.code, why = denial.detail, "data endpoint refused");
         let status = StatusCode::from_u16(row.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let fields = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
         let wait = wait.map(limits::retry_after).map(|field| [(header::RETRY_AFTER, field.value)]);
-        (status, fields, wait, denial.body(&request_id, known)).into_response()
+        let body = words.map_or_else(|| denial.body(&request_id), |words| words.body(&denial, &request_id));
+        (status, fields, wait, body).into_response()
     }
 }

@@ -31,7 +31,7 @@ pub(super) fn answer(service: &Service, http: &HttpRequest) -> CheckResponse {
     let response = key(&service.registry(), service, revoked, &ask);
     response.unwrap_or_else(|denial| {
         tracing::warn!(request_id, code = denial.code.row().code, why = denial.detail, "last hop refused");
-        let mut response = refused(&denial, &[], request_id, None);
+        let mut response = refused(&denial, &[], request_id);
         if let Some(metadata) = &mut response.dynamic_metadata {
             // Whose request it is has been said, and is not known here.
             metadata.fields.remove(wire::LOG_TENANT);

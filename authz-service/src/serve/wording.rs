@@ -8,11 +8,11 @@ use envoy_types::pb::envoy::service::auth::v3::{CheckResponse, DeniedHttpRespons
 use envoy_types::pb::envoy::r#type::v3::HttpStatus;
 use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
 use envoy_types::pb::google::rpc;
-use gateway_core::denial::Denial;
+use gateway_core::denial::{Denial, Words};
 use gateway_core::limits::Field;
 use gateway_core::wire;
 
-use crate::registry::{CredentialHeader, ErrorTexts};
+use crate::registry::CredentialHeader;
 
 /// gRPC codes of the answers.
 const OK: i32 = 0;
@@ -28,25 +28,21 @@ pub(super) fn passed(set: Vec<HeaderValueOption>, remove: Vec<String>, words: BT
     }
 }
 
-/// A refusal on the wire. Status at least 400 and a body, always; without `DENIAL` the module reports it to the audit.
-pub(super) fn refused(denial: &Denial, fields: &[Field], request_id: &str, tenant: Option<&str>) -> CheckResponse {
-    refused_with(denial, fields, denial.body(request_id, tenant.is_some()), tenant)
+/// A refusal of a stranger on the wire. Status at least 400 and a body, always; without `DENIAL` the module reports it to
+/// the audit.
+pub(super) fn refused(denial: &Denial, fields: &[Field], request_id: &str) -> CheckResponse {
+    refused_with(denial, fields, denial.body(request_id), None)
 }
 
-/// The same for a caller of this tenant, in the tenant's own words where it has any.
+/// The same for a caller of this tenant, in its words.
 pub(super) fn refused_own(
     denial: &Denial,
     fields: &[Field],
     request_id: &str,
     tenant: &str,
-    own: &ErrorTexts,
+    words: &Words,
 ) -> CheckResponse {
-    let (message, contact) = own
-        .by_code
-        .get(&denial.code)
-        .map_or((denial.code.row().message, ""), |(message, contact)| (message.as_str(), contact.as_str()));
-    let body = denial.body_in_words(message, contact, !own.hides_details, request_id);
-    refused_with(denial, fields, body, Some(tenant))
+    refused_with(denial, fields, words.body(denial, request_id), Some(tenant))
 }
 
 fn refused_with(denial: &Denial, fields: &[Field], body: Vec<u8>, tenant: Option<&str>) -> CheckResponse {

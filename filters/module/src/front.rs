@@ -80,9 +80,7 @@ impl HttpContext for Front {
     fn on_http_request_headers(&mut self, _count: usize, _end: bool) -> Action {
         let Err((denial, request_id)) = self.arrive() else { return Action::Continue };
         self.refused = true;
-        let row = denial.code.row();
-        let challenge = [("www-authenticate", "Bearer")];
-        host::answer(row.status, &denial.body(&request_id, false), if row.status == 401 { &challenge } else { &[] });
+        host::refuse(&denial, &denial.body(&request_id), &[]);
         self.leave(wire::MARK_REFUSED, FrontPart::Refused(denial));
         Action::Pause
     }

@@ -186,10 +186,17 @@ pub(crate) fn remove_response_trailer(name: &str) {
 /// Answers the client in place of the upstream, with `more` headers. Request callbacks, `on_http_response_headers`, and
 /// [`gate::on_stream`] for a stream whose request is held; the callback that
 /// did it returns Pause and nothing ever resumes the stream (`mesh.md` §0.1 fact 4).
-pub(crate) fn answer(status: u16, body: &[u8], more: &[(&str, &str)]) {
+fn answer(status: u16, body: &[u8], more: &[(&str, &str)]) {
     let mut headers = vec![("content-type", "application/json"), ("cache-control", "no-store")];
     headers.extend_from_slice(more);
     logged("answer", hostcalls::send_http_response(u32::from(status), headers, Some(body)));
+}
+
+/// The same with a denial, whose body is at hand; a 401 says what it asks for.
+pub(crate) fn refuse(denial: &gateway_core::denial::Denial, body: &[u8], more: &[(&str, &str)]) {
+    let challenge = denial.challenge().map(|challenge| ("www-authenticate", challenge));
+    let more: Vec<_> = more.iter().copied().chain(challenge).collect();
+    answer(denial.code.row().status, body, &more);
 }
 
 /// The module's configuration. `on_configure` alone.

@@ -57,6 +57,7 @@ pub(crate) enum FrontPart {
 /// A stream that waits for a lease, as the worker's root context sees it.
 pub(crate) struct Wait {
     pub(crate) request_id: String,
+    pub(crate) grant: Rc<Granted>,
     pub(crate) end: RefCell<Option<WaitEnd>>,
     /// The stream was let go, or answered.
     pub(crate) acted: Cell<bool>,

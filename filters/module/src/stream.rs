@@ -12,8 +12,8 @@ mod portable;
 
 use std::rc::Rc;
 
-use gateway_core::denial::{Code, Denial};
-use gateway_core::gate::Header;
+use gateway_core::denial::{Code, Denial, Words};
+use gateway_core::gate::{Grant, Header};
 use gateway_core::wire;
 use gpu_accounting::Accounting;
 use proxy_wasm::traits::{Context, HttpContext};
@@ -81,6 +81,15 @@ impl Stream {
         }
     }
 
+    /// The grant that the request is under.
+    fn grant(&self) -> Option<&Grant> {
+        match &self.phase {
+            Phase::New | Phase::Refused(_) => None,
+            Phase::Portable(request) => Some(&request.held.grant),
+            Phase::Inline(request) => Some(&request.grant.held.grant),
+        }
+    }
+
     /// More of the body, its end, or both.
     fn body(&mut self, size: usize, end: bool) -> Action {
         self.body_size = size;
@@ -97,16 +106,16 @@ impl Stream {
 
     /// Answers in place of the upstream; the request never goes on.
     fn refuse(&mut self, denial: Denial) -> Action {
-        let row = denial.code.row();
-        log::warn!("{}: {}", row.code, denial.detail.as_deref().unwrap_or_default());
+        log::warn!("{}: {}", denial.code.row().code, denial.logged());
+        let words = Words::from(self.grant().and_then(|grant| grant.words.as_ref()));
         match self.flow() {
             Some(flow) => {
-                host::answer(row.status, &denial.body(&flow.request_id, true), &[]);
+                host::refuse(&denial, &words.body(&denial, &flow.request_id), &[]);
                 flow.refused = Some(denial);
             }
             // Envoy knows the id in the header callback and in `on_log` alone; from then on the grant does
             None => {
-                host::answer(row.status, &denial.body(&host::request_id(), false), &[]);
+                host::refuse(&denial, &denial.body(&host::request_id()), &[]);
                 self.phase = Phase::Refused(denial);
             }
         }

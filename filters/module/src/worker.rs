@@ -5,7 +5,7 @@
 
 use std::rc::Rc;
 
-use gateway_core::denial::{Code, Denial};
+use gateway_core::denial::{Code, Denial, Words};
 use gateway_core::gate::{Ask, Header, LeaseRequest, LeaseResponse, LimitRefusal, SyncRequest, SyncResponse};
 use gpu_accounting::leases::Verdict;
 use gpu_accounting::outbox::Reporter;
@@ -177,9 +177,10 @@ impl Worker {
             let act = || match &*wait.end.borrow() {
                 Some(WaitEnd::Admitted(..)) => host::gate::resume_request(),
                 Some(WaitEnd::Refused(denial, headers)) => {
+                    let words = Words::from(wait.grant.held.grant.words.as_ref());
                     let headers: Vec<_> =
                         headers.iter().map(|each| (each.name.as_str(), each.value.as_str())).collect();
-                    host::answer(denial.code.row().status, &denial.body(&wait.request_id, true), &headers);
+                    host::refuse(denial, &words.body(denial, &wait.request_id), &headers);
                 }
                 None => {}
             };

@@ -4,9 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Caps, Catalog, Offer, Target};
+use super::{Caps, Catalog, Offer, Target, not_allowed};
 use crate::chat::OutputLimitField;
-use crate::gate::{self, AdmissionTerms, Key, ModelTerms, OutputLimit, ProviderTerms};
+use crate::denial::{Code, Denial};
+use crate::gate::{self, AdmissionTerms, Key, ModelRefusal, ModelTerms, OutputLimit, ProviderTerms};
 use crate::name::ModelName;
 use crate::price::{ModelCost, Prices};
 use crate::target;
@@ -46,7 +47,7 @@ pub enum BadTerms {
 #[derive(Clone, Debug)]
 struct Model {
     name: ModelName,
-    allowed: bool,
+    refusal: Option<Denial>,
     cost: ModelCost,
     /// Place of its provider, and its name there.
     target: Option<(usize, String)>,
@@ -112,7 +113,8 @@ impl Model {
             }
             Some(_) => return Err(BadTerms::Target),
         };
-        Ok(Self { name, allowed: raw.allowed, cost, target })
+        let refusal = raw.refusal.as_ref().map(Denial::from).or_else(|| (!raw.allowed).then(not_allowed));
+        Ok(Self { name, refusal, cost, target })
     }
 }
 
@@ -170,7 +172,33 @@ impl Catalog for Terms {
                 key: provider.key,
             })
         });
-        Some(Offer { model: &model.name, allowed: model.allowed, cost: &model.cost, target })
+        Some(Offer { model: &model.name, refusal: model.refusal.clone(), cost: &model.cost, target })
+    }
+}
+
+/// A code that this side does not know refuses all the same.
+impl From<&ModelRefusal> for Denial {
+    fn from(raw: &ModelRefusal) -> Self {
+        let given = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+        Self {
+            code: Code::named(&raw.code).unwrap_or(Code::ModelNotAllowed),
+            param: given(&raw.param),
+            detail: given(&raw.detail),
+            why: given(&raw.why).map(String::into_boxed_str),
+            challenge: given(&raw.challenge).map(String::into_boxed_str),
+        }
+    }
+}
+
+impl From<Denial> for ModelRefusal {
+    fn from(denial: Denial) -> Self {
+        Self {
+            code: denial.code.row().code.to_owned(),
+            param: denial.param.unwrap_or_default(),
+            detail: denial.detail.unwrap_or_default(),
+            why: denial.why.map(String::from).unwrap_or_default(),
+            challenge: denial.challenge.map(String::from).unwrap_or_default(),
+        }
     }
 }
 

@@ -16,6 +16,7 @@ fn message() -> AdmissionTerms {
         allowed,
         prices: Some(prices),
         provider,
+        refusal: None,
         upstream_model: if provider == 0 { String::new() } else { "their-name".into() },
     };
     let provider = |name: &str, key: Key| ProviderTerms {
@@ -91,6 +92,29 @@ fn a_refusal_says_what_was_known_by_then() {
     assert_eq!(refused(&path("other"), r#""model":"another","#), conflict);
     assert_eq!(refused(&path("other"), r#""model":"other","#).0, Code::ModelNotFound);
     assert_eq!(refused(&path("no name!"), "").0, Code::ModelNotFound);
+}
+
+#[test]
+fn a_model_is_refused_as_the_terms_say() {
+    let with = |allowed, refusal: Option<Denial>| {
+        let mut terms = message();
+        terms.models[1].allowed = allowed;
+        terms.models[1].refusal = refusal.map(Into::into);
+        admit(&terms, r#""model":"gpt","#).unwrap_err().denial
+    };
+    let step_up = Denial {
+        why: Some("a Tuesday".into()),
+        challenge: Some("Bearer max_age=\"60\"".into()),
+        ..Denial::new(Code::StepUpRequired).detail("Rule `r` asks for it.")
+    };
+    assert_eq!(step_up.logged(), "Rule `r` asks for it. It applies to: a Tuesday.");
+    for allowed in [false, true] {
+        assert_eq!(with(allowed, Some(step_up.clone())), step_up, "what is refused is not allowed");
+    }
+    assert_eq!(with(false, None), not_allowed());
+    let mut unknown = message();
+    unknown.models[0].refusal = Some(crate::gate::ModelRefusal { code: "later".into(), ..Default::default() });
+    assert_eq!(admit(&unknown, r#""model":"llama","#).unwrap_err().denial.code, Code::ModelNotAllowed);
 }
 
 #[test]

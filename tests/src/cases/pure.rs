@@ -14,7 +14,7 @@ use authz_service::registry::{CredentialHeader, Registry};
 use authz_service::resource;
 use authz_service::sightings::Sightings;
 use authz_service::vault::{Secret, system_random};
-use gateway_core::denial::Denial;
+use gateway_core::denial::{Denial, Words};
 use gateway_core::gate::SignedGrant;
 use gateway_core::headers::{Head, remove_upstream};
 use gateway_core::name::TenantName;
@@ -231,7 +231,7 @@ fn answered(
     if let Err(denial) = step {
         let mut headers = own_fields();
         set(&mut headers, wire::REQUEST_ID, &held.grant.request_id);
-        let body = denial.body(&held.grant.request_id, true);
+        let body = Words::from(held.grant.words.as_ref()).body(&denial, &held.grant.request_id);
         return (Observed { status: denial.code.row().status, headers, body, ..seen }, Some(denial));
     }
     let mut headers = answer.headers.clone();
@@ -259,7 +259,11 @@ fn denied(deny: &Deny, request_id: &str) -> Observed {
         model: name(deny.facts.model.as_ref().map(ToString::to_string)),
         provider: deny.facts.provider.clone(),
     };
-    let body = deny.denial.body(request_id, deny.facts.tenant.is_some());
+    let body = if deny.facts.tenant.is_some() {
+        Words::default().body(&deny.denial, request_id)
+    } else {
+        deny.denial.body(request_id)
+    };
     Observed { status: deny.denial.code.row().status, headers, body, recorded, ..Observed::default() }
 }
 

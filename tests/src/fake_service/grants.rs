@@ -38,6 +38,7 @@ pub fn inline_terms() -> AdmissionTerms {
     let model = ModelTerms {
         names: vec![MODEL.into()],
         allowed: true,
+        refusal: None,
         prices: Some(prices),
         provider: 1,
         upstream_model: MODEL.into(),

@@ -35,7 +35,10 @@ fn spend_is_counted_for_rules_though_no_limit_asks_for_it() {
             (deny.denial.code, deny.denial.detail.as_deref()),
             (Code::PolicyDenied, Some("Rule `p/fast` says so."))
         );
-        assert_eq!(deny.facts.why, format!("the {whose} spend of this hour over 2 requests"));
+        assert_eq!(
+            deny.denial.why.as_deref(),
+            Some(format!("the {whose} spend of this hour over 2 requests").as_str())
+        );
         let other = chat(&world, 1, 5).whole(&world);
         assert_eq!(matches!(other, Decision::Allow(_)), each_principal, "another key of the tenant");
         assert!(matches!(chat(&world, 2, 6).whole(&world), Decision::Allow(_)), "another tenant");
@@ -85,7 +88,7 @@ fn a_network_is_new_until_so_long_after_it_was_first_let_through() {
     };
     let (home, away) = (Some("203.0.113.7"), Some("198.51.100.1"));
     let deny = denied(at(0, home, 0, false));
-    assert_eq!((deny.denial.code, deny.facts.why.as_str()), (Code::ModelNotAllowed, "network new for 7200 s"));
+    assert_eq!((deny.denial.code, deny.denial.why.as_deref()), (Code::ModelNotAllowed, Some("network new for 7200 s")));
     assert!(matches!(at(0, home, 1, true), Decision::Allow(_)), "the cheap model makes it known");
     denied(at(0, home, 2, false));
     for (source, passes) in [(home, true), (Some("203.0.113.99"), true), (away, false), (None, false)] {

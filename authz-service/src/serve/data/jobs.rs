@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router, routing};
 use gateway_core::denial::{Code, Denial};
@@ -40,10 +40,9 @@ struct Asked {
 async fn start(
     State(service): State<Arc<Service>>,
     Granted(grant): Granted,
-    headers: HeaderMap,
     body: Result<Json<Asked>, JsonRejection>,
 ) -> Result<Response, Refused> {
-    let refused = |denial: Denial| Refused::told(denial, &headers);
+    let refused = |denial: Denial| Refused::told(&service, &grant, denial);
     let Json(Asked { job, max }) = body.map_err(|_| refused(bad("body", "It is {\"job\":NAME,\"max\":DURATION}.")))?;
     if !is_name(&job) {
         return Err(refused(bad("job", "A job's name is 1 to 63 of a-z, 0-9, `-`, `.` and `_`.")));
@@ -73,12 +72,8 @@ async fn start(
     }
 }
 
-async fn renew(
-    State(service): State<Arc<Service>>,
-    Granted(grant): Granted,
-    headers: HeaderMap,
-) -> Result<Response, Refused> {
-    let refused = |denial: Denial| Refused::told(denial, &headers);
+async fn renew(State(service): State<Arc<Service>>, Granted(grant): Granted) -> Result<Response, Refused> {
+    let refused = |denial: Denial| Refused::told(&service, &grant, denial);
     let (_, terms) = terms(&service, &grant).map_err(refused)?;
     let caller = grant.caller.clone().unwrap_or_default();
     if caller.job.is_empty() {

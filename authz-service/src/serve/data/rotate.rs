@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
-use axum::http::{HeaderMap, header};
+use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Json, Router, routing};
 use gateway_core::denial::{Code, Denial};
@@ -52,14 +52,13 @@ struct Answer {
 async fn rotate(
     State(service): State<Arc<Service>>,
     Granted(grant): Granted,
-    headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refused> {
-    let refused = |(denial, wait)| Refused { wait, known: true, ..Refused::new(denial, &headers) };
+    let refused = |(denial, wait)| Refused { wait, ..Refused::told(&service, &grant, denial) };
     let asked = body.map_err(|_| Denial::new(Code::BodyTooLarge)).and_then(|body| read(&body));
     let asked = asked.and_then(|asked| of_key(&grant, &asked)).map_err(|denial| refused((denial, None)))?;
     let now = service.time();
-    let rotated = rotate_key(service, asked, now).await.map_err(|error| refused(denial(&error)))?;
+    let rotated = rotate_key(Arc::clone(&service), asked, now).await.map_err(|error| refused(denial(&error)))?;
     let RotatedKey { id, key, expires_at, parent, overlap_until } = rotated;
     let answer = Json(Answer { id, key, expires_at, parent, overlap_until });
     Ok(([(header::CACHE_CONTROL, "no-store")], answer).into_response())

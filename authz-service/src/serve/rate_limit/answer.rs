@@ -76,7 +76,7 @@ pub(super) fn response(verdicts: Vec<Verdict>) -> RateLimitResponse {
     let mut body = Vec::new();
     if refused {
         let unknown = Denial::new(denial::Code::Internal);
-        body = over.and_then(|verdict| verdict.denial.as_ref()).unwrap_or(&unknown).body("", false);
+        body = over.and_then(|verdict| verdict.denial.as_ref()).unwrap_or(&unknown).body("");
         headers.push(Field::new("content-type", "application/json"));
     }
     let header =

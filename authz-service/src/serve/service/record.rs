@@ -40,7 +40,7 @@ impl Service {
             decision: store::Decision::Deny,
             code: row.code.to_owned(),
             status: row.status,
-            detail: detail(deny),
+            detail: deny.denial.logged(),
             ..self.record(arrival, &deny.facts)
         };
         self.write(Command::Decision(Box::new(record), None)).await
@@ -66,12 +66,6 @@ impl Service {
             ..AuditRecord::default()
         }
     }
-}
-
-/// A refusal's detail as the audit log has it: with the conditions of the rule, which the caller is not told.
-fn detail(deny: &Deny) -> String {
-    let detail = deny.denial.detail.clone().unwrap_or_default();
-    if deny.facts.why.is_empty() { detail } else { format!("{detail} It applies to: {}.", deny.facts.why) }
 }
 
 /// Who asked for what, as the grant's own line says it.

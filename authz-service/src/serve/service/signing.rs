@@ -14,10 +14,11 @@ impl Service {
 
     /// The grant with its handle: the same grant, signed by itself, without what only the module reads.
     pub(in crate::serve) fn with_handle(&self, grant: Grant) -> Grant {
-        let Grant { terms, edits, answer_headers, models, .. } = grant;
-        let bare = Grant { terms: None, edits: None, answer_headers: Vec::new(), models: Vec::new(), ..grant };
+        let Grant { terms, words, edits, answer_headers, models, .. } = grant;
+        let bare =
+            Grant { terms: None, words: None, edits: None, answer_headers: Vec::new(), models: Vec::new(), ..grant };
         let handle = self.signed(&bare).encode_to_vec().into();
-        Grant { terms, edits, answer_headers, models, handle, ..bare }
+        Grant { terms, words, edits, answer_headers, models, handle, ..bare }
     }
 
     fn signed(&self, grant: &Grant) -> SignedGrant {

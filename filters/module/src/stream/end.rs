@@ -27,7 +27,7 @@ impl Stream {
         };
         let refusal = refusal.map(|denial| Refusal {
             denial: denial.code.row().code.to_owned(),
-            detail: denial.detail.unwrap_or_default(),
+            detail: denial.logged(),
             ..Refusal::default()
         });
         report(&self.shared, refusal);
@@ -54,7 +54,7 @@ impl Inline {
         self.stop_waiting();
         let flow = std::mem::take(self.flow());
         let (code, detail) = match &flow.refused {
-            Some(denial) => (Some(denial.code.row().code), denial.detail.clone().unwrap_or_default()),
+            Some(denial) => (Some(denial.code.row().code), denial.logged()),
             None => (None, String::new()),
         };
         let handle = self.grant.held.signed.clone();

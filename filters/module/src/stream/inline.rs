@@ -161,6 +161,7 @@ impl Inline {
             Taken::Waits => {
                 let wait = Rc::new(Wait {
                     request_id: self.flow.request_id.clone(),
+                    grant,
                     end: RefCell::default(),
                     acted: Cell::new(false),
                 });
