@@ -105,9 +105,9 @@ pub struct Refused {
     pub region: String,
 }
 
-impl From<Denial> for Refused {
+impl From<Denial> for Box<Refused> {
     fn from(denial: Denial) -> Self {
-        Self { denial, model: None, provider: String::new(), region: String::new() }
+        Self::new(Refused { denial, model: None, provider: String::new(), region: String::new() })
     }
 }
 
@@ -115,16 +115,18 @@ impl From<Denial> for Refused {
 ///
 /// # Errors
 /// The first rule that does not hold, with what was known by then.
-pub fn admit_chat<'a>(catalog: &'a impl Catalog, body: &[u8]) -> Result<Admitted<'a>, Refused> {
+pub fn admit_chat<'a>(catalog: &'a impl Catalog, body: &[u8]) -> Result<Admitted<'a>, Box<Refused>> {
     let caps = catalog.caps();
     check_size(caps.body_bytes, body.len() as u64)?;
     let request = chat::parse(body, catalog.extra_fields())?;
     let offer = one_model(catalog, request.model.as_ref())?;
-    let known = |denial| Refused {
-        denial,
-        model: Some(offer.model.clone()),
-        provider: offer.target.map(|target| target.provider.into()).unwrap_or_default(),
-        region: offer.target.map(|target| target.region.into()).unwrap_or_default(),
+    let known = |denial| {
+        Box::new(Refused {
+            denial,
+            model: Some(offer.model.clone()),
+            provider: offer.target.map(|target| target.provider.into()).unwrap_or_default(),
+            region: offer.target.map(|target| target.region.into()).unwrap_or_default(),
+        })
     };
     if let Some(denial) = offer.refusal.clone() {
         return Err(known(denial));

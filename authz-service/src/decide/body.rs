@@ -35,6 +35,7 @@ pub(super) fn chat(
         return Err(Code::BadRequest.into());
     }
     let admitted = admission::admit_chat(offered, arrival.body).map_err(|refused| -> Stop {
+        let refused = *refused;
         (facts.model, facts.provider, facts.region) = (refused.model, refused.provider, refused.region);
         refused.denial.into()
     })?;

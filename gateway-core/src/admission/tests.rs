@@ -46,7 +46,7 @@ fn message() -> AdmissionTerms {
     }
 }
 
-fn admit(terms: &AdmissionTerms, fields: &str) -> Result<(String, Admission), Refused> {
+fn admit(terms: &AdmissionTerms, fields: &str) -> Result<(String, Admission), Box<Refused>> {
     let terms = Terms::try_from(terms).unwrap();
     let body = format!(r#"{{{fields}"messages":[{{"role":"user","content":"hi"}}]}}"#);
     admit_chat(&terms, body.as_bytes()).map(|admitted| {
