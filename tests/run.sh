@@ -84,6 +84,8 @@ walk() {
 # the environment.
 walk_in() {
     local others=(--skip arrows:: --skip cases_pure::)
+    # the cases of these files run in both profiles by themselves
+    [ "$1" != inline ] || for name in operators_page tenant_errors cut; do others+=(--skip "$name::"); done
     [ "$1" = inline ] || others=(--skip inline_ --skip gate_inline:: --skip last_hop::)
     # where the service alone is the subject, under load or in what it knows of callers, one Envoy is enough
     local service=(oidc proxies_tls races stale memory login jobs keys exchange isolation authorization operators_page)

@@ -46,6 +46,8 @@ pub struct Identity {
     pub limits: Vec<Limit>,
     /// It proves nothing from here on, at the latest.
     pub expires_at: jiff::Timestamp,
+    /// Nobody would take it from here on, with the leeway for clocks; or its whole job ends: so may what it began.
+    pub ends_at: jiff::Timestamp,
     /// How its holder logged in; of a key, nothing is known.
     pub login: Login,
     /// `jwt`, `api_key`, `certificate`, `exchange` or `job`.
@@ -106,6 +108,7 @@ impl From<jwt::JwtIdentity> for Identity {
             bound: token.bound,
             limits: Vec::new(),
             expires_at: instant(token.expires_at),
+            ends_at: instant(token.expires_at.saturating_add(jwt::LEEWAY)),
             login: token.login,
             method: "jwt",
             origin: Some(Origin { issuer: token.issuer.url.clone(), scopes: token.scopes }),
@@ -126,6 +129,7 @@ impl From<api_key::KeyIdentity> for Identity {
             bound: key.placed,
             limits: key.limits,
             expires_at: key.expires_at,
+            ends_at: key.expires_at,
             login: Login::default(),
             method: "api_key",
             origin: None,
@@ -146,6 +150,7 @@ impl From<certificate::CertificateIdentity> for Identity {
             bound: true,
             limits: Vec::new(),
             expires_at: certificate.expires_at,
+            ends_at: certificate.expires_at,
             login: Login::default(),
             method: "certificate",
             origin: None,

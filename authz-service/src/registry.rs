@@ -53,6 +53,8 @@ pub struct Registry {
     pub rules: HashMap<TenantName, Arc<Rules>>,
     /// Words for refusals, of tenants that have their own.
     pub errors: HashMap<TenantName, Arc<Words>>,
+    /// Tenants whose answers under way are cut when the credential that asked for them ends.
+    pub cut: BTreeSet<TenantName>,
 }
 
 /// A tenant and its plan.

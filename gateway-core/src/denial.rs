@@ -91,8 +91,13 @@ const SERVER: &str = "server_error";
 
 impl Code {
     /// What the module may refuse an answer with, once its request went on.
-    pub const OF_ANSWERS: &[Self] =
-        &[Self::TenantMismatch, Self::UpstreamUnavailable, Self::UpstreamEncoded, Self::Internal];
+    pub const OF_ANSWERS: &[Self] = &[
+        Self::InvalidCredential,
+        Self::TenantMismatch,
+        Self::UpstreamUnavailable,
+        Self::UpstreamEncoded,
+        Self::Internal,
+    ];
 
     /// The code of this name, if the table has it.
     #[must_use]

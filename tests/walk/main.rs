@@ -13,6 +13,7 @@ mod certificates;
 mod claims;
 mod configuration;
 mod crash;
+mod cut;
 mod data_endpoint;
 mod exchange;
 mod first_steps;

@@ -137,6 +137,7 @@ fn grant(arrival: &Arrival<'_>, identity: &Identity, tenant: &Tenant, registry: 
         principal: identity.principal.clone(),
         key_id: identity.key_id.clone().unwrap_or_default(),
         credential: identity.method.to_owned(),
+        cut_after_ms: cut_after_ms(arrival, identity, tenant, registry),
         words: registry.words(&tenant.name).of(Some(Code::OF_ANSWERS)),
         actors: identity.actors.iter().map(|actor| actor.name.clone()).collect(),
         plan: tenant.plan.name.clone(),
@@ -149,6 +150,14 @@ fn grant(arrival: &Arrival<'_>, identity: &Identity, tenant: &Tenant, registry: 
         issued_at_ms: u64::try_from(arrival.now.as_millisecond()).unwrap_or(0),
         ..Grant::default()
     }
+}
+
+/// When the answer is cut, in milliseconds from now; 0: it may finish.
+fn cut_after_ms(arrival: &Arrival<'_>, identity: &Identity, tenant: &Tenant, registry: &Registry) -> u64 {
+    if !registry.cut.contains(&tenant.name) {
+        return 0;
+    }
+    u64::try_from(identity.ends_at.duration_since(arrival.now).as_millis()).unwrap_or(0).max(1)
 }
 
 /// The models that a principal sees at `GET /v1/models`: its tenant's, narrowed by its own permits and by rules. What a

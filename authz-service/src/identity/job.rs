@@ -222,6 +222,7 @@ impl Identity {
             chain: key.as_ref().map(|key| key.chain.clone()),
             key_id: key.map(|key| key.id),
             expires_at,
+            ends_at: job.ends_at,
             login: Login::default(),
             method: METHOD,
             origin: job.party.origin.clone(),

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use super::api_key::{self, KeyRecord};
 use super::{CredentialError, Identity, KEY_PRINCIPAL, instant};
 use crate::authorization::MEMBER;
+use crate::identity::jwt::LEEWAY;
 use crate::identity::jwt::own::Exchanged;
 use crate::registry::{EndpointKind, KeyTerms, Limit, Permits, Registry};
 
@@ -179,6 +180,7 @@ impl Identity {
             bound: token.certificate.is_some() || key.as_ref().is_some_and(|key| key.placed),
             key_id: key.map(|key| key.id),
             expires_at: instant(token.expires_at),
+            ends_at: instant(token.expires_at.saturating_add(LEEWAY)),
             login: token.login,
             method: "exchange",
             origin: token.subject.origin,

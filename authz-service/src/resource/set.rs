@@ -34,7 +34,8 @@ pub(super) fn compile(objects: &Objects, origin: &mut Origin<'_>, problems: &Pro
     let issuers = issuers(objects, &tenants, &roles, origin, problems);
     let trust_domains = trust_domains(objects, &tenants, &models, &roles, origin, problems);
     let keys = keys(objects, &tenants, &models, &roles, problems);
-    let (rules, errors) = tenant_policy::compile(objects, &tenants, &models, &roles, problems);
+    let tenant_policy::Compiled { rules, errors, cut } =
+        tenant_policy::compile(objects, &tenants, &models, &roles, problems);
     Registry {
         version: origin.sources().version(),
         without_keys: String::new(),
@@ -51,6 +52,7 @@ pub(super) fn compile(objects: &Objects, origin: &mut Origin<'_>, problems: &Pro
         trust_domains,
         rules,
         errors,
+        cut,
     }
 }
 

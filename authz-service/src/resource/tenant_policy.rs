@@ -30,6 +30,15 @@ pub(super) struct TenantPolicySpec {
     rules: Option<Each<RawRule>>,
     errors: Option<Each<RawError>>,
     error_details: Option<RawDetails>,
+    at_credential_end: Option<RawAtEnd>,
+}
+
+/// What becomes of answers under way when the credential that asked for them ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum RawAtEnd {
+    Finish,
+    Cut,
 }
 
 #[derive(Debug, Deserialize)]
@@ -74,10 +83,15 @@ struct Known<'a> {
     steps_up: bool,
 }
 
-/// Rules, and words for refusals, by tenant.
-type Compiled = (HashMap<TenantName, Arc<Rules>>, HashMap<TenantName, Arc<Words>>);
+/// What policies say, by tenant.
+#[derive(Default)]
+pub(super) struct Compiled {
+    pub(super) rules: HashMap<TenantName, Arc<Rules>>,
+    pub(super) errors: HashMap<TenantName, Arc<Words>>,
+    pub(super) cut: BTreeSet<TenantName>,
+}
 
-/// Compiles the rules, and the words, of every tenant that has any.
+/// Compiles the rules, the words, and what becomes of open answers, of every tenant that has any.
 pub(super) fn compile(
     objects: &Objects,
     tenants: &Names<tenant::Compiled>,
@@ -90,6 +104,7 @@ pub(super) fn compile(
     let mut names = Names::new("policy", true);
     let mut by_tenant: HashMap<&str, (Vec<Rule>, Place)> = HashMap::new();
     let mut errors: HashMap<TenantName, Words> = HashMap::new();
+    let mut cut = BTreeSet::new();
     for object in &objects.policies {
         names.declare(&object.name, Some(()), problems);
         let Some(spec) = &object.spec else { continue };
@@ -97,7 +112,10 @@ pub(super) fn compile(
         of.permitted_namespace(&spec.tenant, object.namespace.as_ref(), problems);
         let texts = errors.entry(of.tenant.name.clone()).or_default();
         error_texts::add(texts, spec.errors.iter().flat_map(|list| &list.0), spec.error_details, problems);
-        if spec.rules.is_none() && spec.errors.is_none() && spec.error_details.is_none() && object.whole {
+        if spec.at_credential_end == Some(RawAtEnd::Cut) {
+            cut.insert(of.tenant.name.clone());
+        }
+        if spec.is_empty() && object.whole {
             problems.add(object.name.place, format!("policy `{}` says nothing", object.name.value));
         }
         let (rules, place) = by_tenant.entry(&spec.tenant.value).or_insert((Vec::new(), object.name.place));
@@ -115,7 +133,18 @@ pub(super) fn compile(
     let whole = |(tenant, (rules, place))| known.whole(tenants.get(tenant)?, rules, place);
     let ruled = by_tenant.into_iter().filter(|(_, (rules, _))| !rules.is_empty());
     let errors = errors.into_iter().filter(|(_, texts)| *texts != Words::default());
-    (ruled.filter_map(whole).collect(), errors.map(|(tenant, texts)| (tenant, Arc::new(texts))).collect())
+    let errors = errors.map(|(tenant, texts)| (tenant, Arc::new(texts))).collect();
+    Compiled { rules: ruled.filter_map(whole).collect(), errors, cut }
+}
+
+impl TenantPolicySpec {
+    /// Whether it says nothing.
+    fn is_empty(&self) -> bool {
+        self.rules.is_none()
+            && self.errors.is_none()
+            && self.error_details.is_none()
+            && self.at_credential_end.is_none()
+    }
 }
 
 impl Known<'_> {

@@ -160,7 +160,7 @@ impl Accounting {
             output_seen: reading.as_ref().map_or(0, |reading| reading.output_seen),
             usage: reading.and_then(|reading| reading.usage),
             denial: end.denial.unwrap_or_default().to_owned(),
-            details: end.code_details.chars().take(outcome::MAX_DETAILS).collect(),
+            details: outcome::details(end),
             duration_ms: end.now_ms.saturating_sub(self.started_ms),
             leased: self.leased,
         }

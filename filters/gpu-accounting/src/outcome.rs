@@ -19,12 +19,14 @@ pub struct StreamEnd {
     pub now_ms: u64,
     /// The code of the module's own denial, if it refused the request or the answer.
     pub denial: Option<&'static str>,
+    /// The module cut the stream: its credential was over.
+    pub cut: bool,
     /// The serialized `SignedGrant` as it was received; in profile `inline` the grant's handle.
     pub signed: Bytes,
 }
 
 /// The most characters of Envoy's details that travel.
-pub(crate) const MAX_DETAILS: usize = 256;
+const MAX_DETAILS: usize = 256;
 
 /// What this filter saw itself.
 #[derive(Clone, Copy, Debug)]
@@ -104,6 +106,14 @@ const POOL_NEVER_LEFT: &[&str] =
 const RESET_BEFORE_ANSWER: &str = "upstream_reset_before_response_started";
 const RESET_AFTER_ANSWER: &str = "upstream_reset_after_response_started";
 
+/// What stands for Envoy's details where the module cut the stream.
+const DETAILS_CUT: &str = "credential_ended";
+
+/// The details of a stream's end, as they travel.
+pub(crate) fn details(end: &StreamEnd) -> String {
+    if end.cut { DETAILS_CUT.to_owned() } else { end.code_details.chars().take(MAX_DETAILS).collect() }
+}
+
 /// The outcome of a stream.
 pub(crate) fn of(end: &StreamEnd, seen: Seen) -> Outcome {
     let details = end.code_details.as_str();
@@ -112,6 +122,9 @@ pub(crate) fn of(end: &StreamEnd, seen: Seen) -> Outcome {
         return Outcome::NotSent;
     }
     match seen.status {
+        Some(200..300) if end.cut && seen.ended => Outcome::Answered,
+        // as with a client that went away: the model may have done all of its work
+        _ if end.cut => Outcome::HungUp,
         // what the upstream answered was withheld: the client got an error instead
         _ if end.denial.is_some() => Outcome::Failed,
         Some(200..300) if seen.ended => Outcome::Answered,

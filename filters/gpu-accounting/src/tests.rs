@@ -61,6 +61,7 @@ fn end(details: &str, flags: u64) -> StreamEnd {
         now_ms: 1500,
         denial: None,
         signed: vec![9, 9].into(),
+        cut: false,
     }
 }
 
@@ -212,6 +213,24 @@ fn the_modules_own_denials() {
     assert!(matches!(step, ResponseStep::Deny(Denial { code: Code::UpstreamEncoded, .. })));
     let after = stream.settle(&denied("upstream_encoded"));
     assert_eq!((after.outcome(), after.denial.as_str()), (Outcome::Failed, "upstream_encoded"));
+}
+
+#[test]
+fn a_cut_answer_costs_what_a_client_that_left_would() {
+    let cut = |status, flags| StreamEnd { cut: true, status: Some(status), ..end("", flags) };
+    let under_way = run(Phase::ResponseBody, 200, false).0.settle(&cut(200, 0));
+    assert_eq!((under_way.outcome(), under_way.output_seen), (Outcome::HungUp, 2));
+    assert_eq!(under_way.details, "credential_ended");
+    // our own 401 in place of an answer that had not begun
+    let mut stream = run(Phase::Sent, 0, false).0;
+    let _ = stream.response_head(AnswerHead { status: 401, ..EVENTS });
+    let told = StreamEnd { denial: Some("invalid_credential"), ..cut(401, 0) };
+    assert_eq!(stream.settle(&told).outcome(), Outcome::HungUp);
+    // what never left, and what was all there, is neither
+    assert_eq!(run(Phase::Sent, 0, false).0.settle(&cut(503, 1 << 5)).outcome(), Outcome::NotSent);
+    let (mut stream, mut passed) = run(Phase::ResponseBody, 200, false);
+    push(&mut stream, &mut passed, DONE, true);
+    assert_eq!(stream.settle(&cut(200, 0)).outcome(), Outcome::Answered);
 }
 
 #[test]

@@ -8,6 +8,7 @@
 #![expect(missing_docs, reason = "the one public item is the entry point that the SDK's macro makes")]
 
 mod config;
+mod cut;
 mod front;
 mod host;
 mod root;

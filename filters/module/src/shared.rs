@@ -3,7 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::hash_map::RandomState;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasher, Hasher};
 use std::rc::Rc;
 
@@ -16,6 +16,7 @@ use tenant_context::front::RequestKey;
 use tenant_context::held::{HeldGrant, HeldGrants};
 use tenant_context::revocations::Revocations;
 
+use crate::cut::Cut;
 use crate::host;
 use crate::host::gate::Call;
 
@@ -34,8 +35,10 @@ pub(crate) struct Shared {
     pub(crate) fronts: RefCell<HashMap<u32, FrontPart>>,
     /// Streams that wait for a lease, by their context's id.
     pub(crate) waiting: RefCell<HashMap<u32, Rc<Wait>>>,
-    /// Of these, the ones that are to be let go or answered, in order.
-    pub(crate) due: RefCell<VecDeque<u32>>,
+    /// Of these, the ones that are to be let go or answered, in order; and streams that are to be cut.
+    pub(crate) due: RefCell<VecDeque<Due>>,
+    /// Streams whose answers are cut at some time, the first first.
+    pub(crate) cuts: RefCell<BTreeMap<(u64, u32), Rc<Cut>>>,
     /// Wakes the worker's root context.
     pub(crate) queue: Cell<Option<u32>>,
     /// Streams under an inline grant, from their headers to their end: they too must hear of revocations.
@@ -61,6 +64,14 @@ pub(crate) struct Wait {
     pub(crate) end: RefCell<Option<WaitEnd>>,
     /// The stream was let go, or answered.
     pub(crate) acted: Cell<bool>,
+}
+
+/// A stream that something is to be done to.
+pub(crate) enum Due {
+    /// Its waiting for a lease has ended; its context's id.
+    Waited(u32),
+    /// Its credential has.
+    Over(Rc<Cut>),
 }
 
 /// How waiting ended.
@@ -90,6 +101,7 @@ impl Shared {
             fronts: RefCell::default(),
             waiting: RefCell::default(),
             due: RefCell::default(),
+            cuts: RefCell::default(),
             queue: Cell::new(None),
             under_way: Cell::new(0),
             call: Cell::new(None),

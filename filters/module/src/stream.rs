@@ -23,6 +23,7 @@ use tenant_context::{Arrival, Held, TenantContext};
 use self::inline::Inline;
 use self::portable::Portable;
 use crate::config::{Config, Profile};
+use crate::cut::CutGuard;
 use crate::host::{self, Read};
 use crate::shared::Shared;
 
@@ -55,6 +56,7 @@ struct Flow {
     answer_headers: Vec<Header>,
     /// None until the request is admitted.
     accounting: Option<Accounting>,
+    cut: Option<CutGuard>,
     refused: Option<Denial>,
 }
 
@@ -66,7 +68,7 @@ impl Stream {
     fn arrive(&mut self) -> Result<(), Denial> {
         let config = self.config.clone().ok_or_else(|| Denial::new(Code::Internal).detail("no configuration"))?;
         self.phase = match config.profile {
-            Profile::Portable => Phase::Portable(Box::new(Portable::begin(admitted(&config)?, &self.shared)?)),
+            Profile::Portable => Phase::Portable(Box::new(Portable::begin(self.id, admitted(&config)?, &self.shared)?)),
             Profile::Inline => inline::begin(self.id, &config, &self.shared)?,
         };
         Ok(())

@@ -14,7 +14,7 @@ use prost::Message as _;
 use crate::config::Config;
 use crate::host;
 use crate::host::gate::{Call, Service};
-use crate::shared::{Shared, WaitEnd, random};
+use crate::shared::{Due, Shared, WaitEnd, random};
 
 /// Milliseconds between two looks at who has waited too long.
 const TICK_MS: u64 = 100;
@@ -55,6 +55,7 @@ impl Worker {
         for waiter in overdue {
             self.end_waiting(waiter, Verdict::Unavailable);
         }
+        self.note_cuts(now_ms);
         self.act();
         self.shared.held.borrow_mut().expire(now_ms);
         if self.shared.call.get().is_some() {
@@ -166,13 +167,38 @@ impl Worker {
                 WaitEnd::Refused(denial, vec![Header { name: "retry-after".into(), value: "1".into() }])
             }
         });
-        self.shared.due.borrow_mut().push_back(waiter);
+        self.shared.due.borrow_mut().push_back(Due::Waited(waiter));
     }
 
-    /// Lets streams that waited go on, or answers them: a few at a time, the rest at the next wake-up.
+    /// Notes streams whose credential is over by now. One that waits for a lease is looked at again once it does not.
+    fn note_cuts(&self, now_ms: u64) {
+        let mut cuts = self.shared.cuts.borrow_mut();
+        let later = cuts.split_off(&(now_ms.saturating_add(1), 0));
+        let over = std::mem::replace(&mut *cuts, later);
+        let (waiting, mut due) = (self.shared.waiting.borrow(), self.shared.due.borrow_mut());
+        for (at, cut) in over {
+            if waiting.contains_key(&cut.stream()) {
+                cuts.insert(at, cut);
+            } else {
+                due.push_back(Due::Over(cut));
+            }
+        }
+    }
+
+    /// Lets streams that waited go on, or answers them, and cuts others: a few at a time, the rest at the next wake-up.
     fn act(&self) {
         for _ in 0..AT_ONCE {
-            let Some(waiter) = self.shared.due.borrow_mut().pop_front() else { return };
+            let Some(due) = self.shared.due.borrow_mut().pop_front() else { return };
+            let waiter = match due {
+                Due::Waited(waiter) => waiter,
+                Due::Over(cut) => {
+                    // nobody else has it: the stream has ended meanwhile
+                    if Rc::strong_count(&cut) > 1 {
+                        host::gate::on_stream(self.root, cut.stream(), || cut.act());
+                    }
+                    continue;
+                }
+            };
             let Some(wait) = self.shared.waiting.borrow_mut().remove(&waiter) else { continue };
             let act = || match &*wait.end.borrow() {
                 Some(WaitEnd::Admitted(..)) => host::gate::resume_request(),

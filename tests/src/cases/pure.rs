@@ -164,6 +164,7 @@ impl Pure {
             now_ms: 1,
             denial: denial.map(|denial| denial.code.row().code),
             signed: held.signed.clone(),
+            cut: false,
         };
         let settlement = accounting.settle(&end);
         let terms = self.ledger.terms(id, PROXY).expect("a reservation");

@@ -135,6 +135,7 @@ fn caller(principal: &str, key_id: Option<&str>, limited: bool) -> Identity {
         bound: false,
         limits: if limited { vec![daily(Scope::Key)] } else { Vec::new() },
         expires_at: now(),
+        ends_at: now(),
         login: crate::authorization::Login::default(),
         method: "api_key",
         origin: None,

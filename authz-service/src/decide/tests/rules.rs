@@ -105,6 +105,28 @@ fn a_denial_by_policy_names_its_rule() {
 }
 
 #[test]
+fn an_answer_is_cut_when_its_credential_ends_where_the_policy_says_so() {
+    let mut world = World::new();
+    let day = 86_400_000;
+    for (cut, want) in [(false, 0), (true, day)] {
+        if cut {
+            world.registry.cut.insert(TenantName::parse("acme").unwrap());
+        }
+        for decision in
+            [Ask::chat(&world.credentials[0], BODY)].iter().flat_map(|ask| [ask.whole(&world), ask.head(&world, 1)])
+        {
+            let Decision::Allow(allow) = decision else { panic!("refused") };
+            assert_eq!(allow.grant.cut_after_ms, want);
+        }
+        let Decision::Allow(other) = Ask::chat(&world.credentials[2], BODY).whole(&world) else { panic!("refused") };
+        assert_eq!(other.grant.cut_after_ms, 0, "another tenant's");
+    }
+    let late = Ask { now: now() + SignedDuration::from_millis(86_399_999), ..Ask::chat(&world.credentials[0], BODY) };
+    let Decision::Allow(late) = late.whole(&world) else { panic!("refused") };
+    assert_eq!(late.grant.cut_after_ms, 1);
+}
+
+#[test]
 fn what_requests_alike_do_not_share_is_not_held() {
     let inside = |condition| Rule { when: vec![condition], ..rule("p/r", Outcome::Deny) };
     let source = Some("10.0.0.1".parse().unwrap());

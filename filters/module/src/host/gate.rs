@@ -81,6 +81,11 @@ pub(crate) fn on_stream(root: u32, stream: u32, act: impl FnOnce()) {
     logged("set effective context", hostcalls::set_effective_context(root));
 }
 
+/// Breaks the stream off: on HTTP/2 a reset, on HTTP/1.1 the connection's end. Within [`on_stream`] alone.
+pub(crate) fn reset() {
+    logged("reset", hostcalls::reset_http_request());
+}
+
 /// Lets a request go on that every callback has held. Within [`on_stream`] alone.
 pub(crate) fn resume_request() {
     logged("resume", hostcalls::resume_http_request());

@@ -13,6 +13,13 @@ impl Stream {
     /// `on_http_response_headers`
     pub(super) fn answer_head(&mut self, end: bool) -> Action {
         let Some(flow) = self.flow() else { return Action::Continue };
+        if let Some(cut) = &flow.cut {
+            if let Some(denial) = cut.cut() {
+                flow.refused = Some(denial);
+                return Action::Continue; // our own answer
+            }
+            cut.answers();
+        }
         if flow.refused.is_some() && flow.accounting.is_none() {
             return Action::Continue; // our own refusal of a request that was never admitted
         }

@@ -9,7 +9,7 @@ use prost::bytes::Bytes;
 
 use super::inline::{Inline, Stage, front_part};
 use super::portable::Portable;
-use super::{Phase, Stream};
+use super::{Flow, Phase, Stream};
 use crate::host;
 use crate::shared::{FrontPart, Shared};
 
@@ -37,8 +37,7 @@ impl Stream {
 impl Portable {
     fn end(self, shared: &Shared) {
         let grant = &self.held.grant;
-        let denial = self.flow.refused.as_ref().map(|denial| denial.code.row().code);
-        let end = stream_end(denial, self.held.signed.clone());
+        let end = stream_end(&self.flow, self.held.signed.clone());
         if let Some(accounting) = self.flow.accounting {
             shared.outbox.borrow_mut().settle(&grant.id, accounting.settle(&end));
         }
@@ -61,9 +60,10 @@ impl Inline {
         if shared.waiting.borrow_mut().remove(&id).is_some() {
             shared.pool.borrow_mut().leave(id);
         }
+        let end = stream_end(&flow, handle.clone());
         match (self.stage, flow.accounting) {
             (Stage::Sent(ticket), Some(accounting)) => {
-                let settlement = accounting.settle(&stream_end(code, handle));
+                let settlement = accounting.settle(&end);
                 shared.pool.borrow_mut().ended(&ticket, &settlement);
                 shared.outbox.borrow_mut().settle_leased(settlement);
                 if ticket.settle_at_once() {
@@ -133,13 +133,14 @@ fn in_the_chain() -> bool {
     host::ext_authz(wire::DECISION).is_some()
 }
 
-fn stream_end(denial: Option<&'static str>, signed: Bytes) -> StreamEnd {
+fn stream_end(flow: &Flow, signed: Bytes) -> StreamEnd {
     StreamEnd {
         code_details: host::code_details(),
         response_flags: host::response_flags(),
         status: host::response_code(),
         now_ms: host::now_ms(),
-        denial,
+        denial: flow.refused.as_ref().map(|denial| denial.code.row().code),
+        cut: flow.cut.as_ref().is_some_and(|cut| cut.cut().is_some()),
         signed,
     }
 }

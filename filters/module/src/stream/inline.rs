@@ -17,6 +17,7 @@ use proxy_wasm::types::Action;
 
 use super::{Flow, Phase, Portable, admitted};
 use crate::config::Config;
+use crate::cut::CutGuard;
 use crate::host;
 use crate::shared::{FrontPart, Granted, Shared, Wait, WaitEnd};
 
@@ -53,7 +54,7 @@ pub(super) struct Ready {
 
 /// Finds the request's grant: the one that the front held, or the one that ext_authz has just brought.
 /// `on_http_request_headers`.
-pub(super) fn begin(id: u32, config: &Config, shared: &Shared) -> Result<Phase, Denial> {
+pub(super) fn begin(id: u32, config: &Config, shared: &Rc<Shared>) -> Result<Phase, Denial> {
     let now_ms = host::now_ms();
     let (grant, request_id) = match front_part(shared) {
         Some(FrontPart::Held(grant, request_id)) => {
@@ -67,7 +68,7 @@ pub(super) fn begin(id: u32, config: &Config, shared: &Shared) -> Result<Phase, 
                 // a data endpoint: the service answers it, and no provider's key is needed
                 host::set_request_header(wire::ROUTE, &config.service);
                 host::leaves_with_own_key(false);
-                return Ok(Phase::Portable(Box::new(Portable::begin(held, shared)?)));
+                return Ok(Phase::Portable(Box::new(Portable::begin(id, held, shared)?)));
             }
             let compile = |terms: Option<_>| {
                 let terms = terms.as_ref().map(Terms::try_from);
@@ -106,7 +107,7 @@ impl Inline {
     }
 
     /// More of the body, its end, or both.
-    pub(super) fn body(&mut self, size: usize, end: bool, shared: &Shared) -> Result<Action, Denial> {
+    pub(super) fn body(&mut self, size: usize, end: bool, shared: &Rc<Shared>) -> Result<Action, Denial> {
         self.waited();
         match &self.stage {
             Stage::Sent(_) => Ok(Action::Continue),
@@ -120,7 +121,7 @@ impl Inline {
     }
 
     /// The body is all there: room 4, then the header plan, then the budget.
-    fn admit(&mut self, shared: &Shared) -> Result<Action, Denial> {
+    fn admit(&mut self, shared: &Rc<Shared>) -> Result<Action, Denial> {
         let now_ms = host::now_ms();
         let grant = Rc::clone(&self.grant);
         grant.held.still_good(&mut shared.revocations.borrow_mut(), self.arrived_ms, now_ms)?;
@@ -152,6 +153,8 @@ impl Inline {
             need: admitted.admission.reserved,
         };
         let taken = shared.pool.borrow_mut().take(&wanted, self.id, now_ms);
+        let held = &grant.held;
+        self.flow.cut = CutGuard::new(shared, &held.grant, held.received_ms, self.id, &self.flow.request_id);
         match taken {
             Taken::Admitted(ticket) => {
                 let limits = shared.pool.borrow().limits_now(&ticket, now_ms);

@@ -1,12 +1,15 @@
 //! A request under a grant that pins it down whole: the service has admitted it, knows its length, and has said what to
 //! change in it.
 
+use std::rc::Rc;
+
 use gateway_core::denial::{Code, Denial};
 use gpu_accounting::Accounting;
 use proxy_wasm::types::Action;
 use tenant_context::Held;
 
 use super::Flow;
+use crate::cut::CutGuard;
 use crate::host;
 use crate::shared::Shared;
 
@@ -19,7 +22,7 @@ pub(super) struct Portable {
 
 impl Portable {
     /// The headers go on, with the edited body's length in them. `on_http_request_headers`.
-    pub(super) fn begin(held: Held, shared: &Shared) -> Result<Self, Denial> {
+    pub(super) fn begin(id: u32, held: Held, shared: &Rc<Shared>) -> Result<Self, Denial> {
         let mut accounting = Accounting::new(&held.grant, held.received_ms);
         let text = if held.grant.data_endpoint { held.text()? } else { String::new() };
         host::edit_request_headers(header_hardening::request_plan(&held.grant, &text, host::REQUEST_REMOVALS));
@@ -33,6 +36,7 @@ impl Portable {
             request_id: held.grant.request_id.clone(),
             answer_headers: held.grant.answer_headers.clone(),
             accounting: Some(accounting),
+            cut: CutGuard::new(shared, &held.grant, held.received_ms, id, &held.grant.request_id),
             ..Flow::default()
         };
         Ok(Self { flow, held, body_gone: false })

@@ -31,6 +31,7 @@ spec:
   errors:
     - {code: policy_denied, message: Ask us., contact: https://help.acme.example}
   errorDetails: hidden
+  atCredentialEnd: cut
 ";
 
 #[test]
@@ -45,6 +46,7 @@ fn rules_are_compiled() {
     let (_, texts) = registry.errors.iter().next().unwrap();
     assert_eq!(texts.by_code[&Code::PolicyDenied].1, "Contact: https://help.acme.example");
     assert!(texts.hides_details);
+    assert_eq!(registry.cut.iter().map(|tenant| tenant.as_str()).collect::<Vec<_>>(), ["acme"]);
     assert!(readers.networks && readers.spend.len() == 1 && rules.watched().len() == 1);
     assert!(reads("developer").unwrap().source && reads("platform-operator").is_none());
 }
