@@ -46,7 +46,7 @@ pub struct Identity {
     pub limits: Vec<Limit>,
     /// It proves nothing from here on, at the latest.
     pub expires_at: jiff::Timestamp,
-    /// How its holder logged in; of a key, nothing is known.
+    /// How its holder logged in, or who started the job; of a key or a certificate, nothing is known.
     pub login: Login,
     /// `jwt`, `api_key`, `certificate`, `exchange` or `job`.
     pub method: &'static str,

@@ -11,6 +11,7 @@ use jiff::SignedDuration;
 use super::access::Access;
 use super::catalog::Offered;
 use super::{Allow, Arrival, Caller, Facts, Room, limits};
+use crate::authorization::Login;
 use crate::identity::Identity;
 use crate::identity::job::Shown;
 use crate::ledger::LimitState;
@@ -114,6 +115,7 @@ pub(super) fn data(
         bound: identity.bound,
         job: identity.job.as_ref().map(|(id, _)| id.clone()).unwrap_or_default(),
         job_former: identity.job.as_ref().is_some_and(|(_, shown)| *shown == Shown::Former),
+        login: Some(told(&identity.login)).filter(|login| *login != gate::Login::default()),
     };
     let edits = gate::BodyEdits { body_bytes, edits: Vec::new() };
     let models = visible_models(tenant, &identity.permits, access).map(ToOwned::to_owned).collect();
@@ -125,6 +127,11 @@ pub(super) fn data(
         facts: Facts::default(),
         reservation: None,
     }
+}
+
+fn told(login: &Login) -> gate::Login {
+    let Login { class, methods, at } = login.clone();
+    gate::Login { acr: class.unwrap_or_default(), amr: methods, auth_time: at }
 }
 
 /// What every grant says: who, and what was decided upon.

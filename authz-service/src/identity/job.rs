@@ -41,6 +41,8 @@ pub struct JobRecord {
     pub party: Party,
     /// SHA-256 of the certificate that must stand beside its credential (RFC 8705 §3.1), where the first one was bound.
     pub certificate: Option<String>,
+    /// How the one who started it had logged in; no renewal makes that any younger.
+    pub login: Login,
     /// When it was started.
     pub started_at: Timestamp,
     /// It is over from this instant on, whatever is renewed.
@@ -84,6 +86,8 @@ pub struct Start<'a> {
     pub party: &'a Party,
     /// SHA-256 of the certificate that the starter's credential was bound to.
     pub certificate: Option<String>,
+    /// What the starter's credential said of its login.
+    pub login: Login,
 }
 
 /// 1 to 63 of `a-z`, `0-9`, `-`, `.` and `_`.
@@ -120,6 +124,7 @@ impl JobRecord {
             name: start.name.to_owned(),
             party: start.party.clone(),
             certificate: start.certificate.clone(),
+            login: start.login.clone(),
             started_at: now,
             ends_at,
             revoked_at: None,
@@ -222,7 +227,7 @@ impl Identity {
             chain: key.as_ref().map(|key| key.chain.clone()),
             key_id: key.map(|key| key.id),
             expires_at,
-            login: Login::default(),
+            login: job.login.clone(),
             method: METHOD,
             origin: job.party.origin.clone(),
             actors: vec![Party { name: job.actor(), origin: None }],
