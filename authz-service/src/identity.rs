@@ -42,6 +42,8 @@ pub struct Identity {
     pub permits: Permits,
     /// It proves nothing on another connection, or from another place: its answer is not to be kept for one.
     pub bound: bool,
+    /// It proves nothing without the certificate that stood beside it (RFC 8705 §3): what it starts is bound to that too.
+    pub certificate_bound: bool,
     /// The credential's own limits, beside the plan's.
     pub limits: Vec<Limit>,
     /// It proves nothing from here on, at the latest.
@@ -104,6 +106,7 @@ impl From<jwt::JwtIdentity> for Identity {
             chain: None,
             permits: token.permits,
             bound: token.bound,
+            certificate_bound: token.bound,
             limits: Vec::new(),
             expires_at: instant(token.expires_at),
             login: token.login,
@@ -124,6 +127,7 @@ impl From<api_key::KeyIdentity> for Identity {
             chain: Some(key.chain),
             permits: key.permits,
             bound: key.placed,
+            certificate_bound: false,
             limits: key.limits,
             expires_at: key.expires_at,
             login: Login::default(),
@@ -144,6 +148,7 @@ impl From<certificate::CertificateIdentity> for Identity {
             chain: None,
             permits: certificate.permits,
             bound: true,
+            certificate_bound: true,
             limits: Vec::new(),
             expires_at: certificate.expires_at,
             login: Login::default(),

@@ -112,7 +112,7 @@ pub(super) fn data(
         expires_at: u64::try_from(identity.expires_at.as_second()).unwrap_or(0),
         issuer,
         scopes,
-        bound: identity.bound,
+        bound: identity.certificate_bound,
         job: identity.job.as_ref().map(|(id, _)| id.clone()).unwrap_or_default(),
         job_former: identity.job.as_ref().is_some_and(|(_, shown)| *shown == Shown::Former),
         login: Some(told(&identity.login)).filter(|login| *login != gate::Login::default()),

@@ -223,6 +223,7 @@ impl Identity {
             principal: key.as_ref().map_or_else(|| job.party.name.clone(), Acting::principal),
             permits: started_by.0,
             limits: started_by.1,
+            certificate_bound: job.certificate.is_some(),
             bound: job.certificate.is_some() || key.as_ref().is_some_and(|key| key.placed),
             chain: key.as_ref().map(|key| key.chain.clone()),
             key_id: key.map(|key| key.id),

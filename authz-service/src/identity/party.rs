@@ -176,6 +176,7 @@ impl Identity {
             tenant: token.tenant,
             principal: token.subject.name,
             permits,
+            certificate_bound: token.certificate.is_some(),
             bound: token.certificate.is_some() || key.as_ref().is_some_and(|key| key.placed),
             key_id: key.map(|key| key.id),
             expires_at: instant(token.expires_at),

@@ -133,6 +133,7 @@ fn caller(principal: &str, key_id: Option<&str>, limited: bool) -> Identity {
         chain: key_id.map(|id| id.replace("k2", "k1")),
         permits: Permits::default(),
         bound: false,
+        certificate_bound: false,
         limits: if limited { vec![daily(Scope::Key)] } else { Vec::new() },
         expires_at: now(),
         login: crate::authorization::Login::default(),
