@@ -5,6 +5,7 @@
 pub mod api_key;
 pub mod authority;
 pub mod certificate;
+mod credential_kind;
 pub mod discovery;
 pub mod exchange;
 pub mod forwarded;
@@ -21,6 +22,7 @@ use gateway_core::name::TenantName;
 use crate::authorization::Login;
 use crate::registry::{Limit, Permits};
 
+pub use credential_kind::CredentialKind;
 pub use party::{Origin, Party, Standing};
 
 /// Prefix of the principals that API keys stand for; no token's subject may start with it.
@@ -50,8 +52,8 @@ pub struct Identity {
     pub expires_at: jiff::Timestamp,
     /// How its holder logged in, or who started the job; of a key or a certificate, nothing is known.
     pub login: Login,
-    /// `jwt`, `api_key`, `certificate`, `exchange` or `job`.
-    pub method: &'static str,
+    /// What proved it.
+    pub kind: CredentialKind,
     /// Where the principal's token came from; none: it is an API key.
     pub origin: Option<Origin>,
     /// Who acts for the principal, the latest first; empty: it acts itself.
@@ -110,7 +112,7 @@ impl From<jwt::JwtIdentity> for Identity {
             limits: Vec::new(),
             expires_at: instant(token.expires_at),
             login: token.login,
-            method: "jwt",
+            kind: CredentialKind::Jwt,
             origin: Some(Origin { issuer: token.issuer.url.clone(), scopes: token.scopes }),
             actors: Vec::new(),
             job: None,
@@ -131,7 +133,7 @@ impl From<api_key::KeyIdentity> for Identity {
             limits: key.limits,
             expires_at: key.expires_at,
             login: Login::default(),
-            method: "api_key",
+            kind: CredentialKind::ApiKey,
             origin: None,
             actors: Vec::new(),
             job: None,
@@ -152,7 +154,7 @@ impl From<certificate::CertificateIdentity> for Identity {
             limits: Vec::new(),
             expires_at: certificate.expires_at,
             login: Login::default(),
-            method: "certificate",
+            kind: CredentialKind::Certificate,
             origin: None,
             actors: Vec::new(),
             job: None,

@@ -141,7 +141,7 @@ fn grant(arrival: &Arrival<'_>, identity: &Identity, tenant: &Tenant, registry: 
         tenant: tenant.name.to_string(),
         principal: identity.principal.clone(),
         key_id: identity.key_id.clone().unwrap_or_default(),
-        credential: identity.method.to_owned(),
+        credential: identity.kind.as_str().to_owned(),
         actors: identity.actors.iter().map(|actor| actor.name.clone()).collect(),
         plan: tenant.plan.name.clone(),
         policy_version: registry.version.clone(),

@@ -14,15 +14,13 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::api_key::{ApiKeyText, KeyHash, NewKey, Parsed};
 use super::party::Acting;
-use super::{CredentialError, Identity, Party, Standing, certificate};
+use super::{CredentialError, CredentialKind, Identity, Party, Standing, certificate};
 use crate::authorization::Login;
 use crate::registry::{EndpointKind, Jobs};
 use crate::vault::{Random, RandomError};
 
 /// How every job credential starts.
 pub const PREFIX: &str = "bhj_";
-/// How audit and grants call its credential.
-pub const METHOD: &str = "job";
 /// Before the name of a job, where it stands among those who act.
 const ACTOR: &str = "job:";
 /// The former credential is good for this long after a renewal: for requests under way, and for an answer that got lost.
@@ -229,7 +227,7 @@ impl Identity {
             key_id: key.map(|key| key.id),
             expires_at,
             login: job.login.clone(),
-            method: METHOD,
+            kind: CredentialKind::Job,
             origin: job.party.origin.clone(),
             actors: vec![Party { name: job.actor(), origin: None }],
             job: Some((job.id.clone(), shown)),

@@ -8,7 +8,7 @@ use gateway_core::name::TenantName;
 use jiff::Timestamp;
 
 use super::api_key::{self, KeyRecord};
-use super::{CredentialError, Identity, KEY_PRINCIPAL, instant};
+use super::{CredentialError, CredentialKind, Identity, KEY_PRINCIPAL, instant};
 use crate::authorization::MEMBER;
 use crate::identity::jwt::own::Exchanged;
 use crate::registry::{EndpointKind, KeyTerms, Limit, Permits, Registry};
@@ -181,7 +181,7 @@ impl Identity {
             key_id: key.map(|key| key.id),
             expires_at: instant(token.expires_at),
             login: token.login,
-            method: "exchange",
+            kind: CredentialKind::Exchange,
             origin: token.subject.origin,
             actors: token.actors,
             job: None,

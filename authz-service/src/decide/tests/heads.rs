@@ -137,7 +137,7 @@ fn caller(principal: &str, key_id: Option<&str>, limited: bool) -> Identity {
         limits: if limited { vec![daily(Scope::Key)] } else { Vec::new() },
         expires_at: now(),
         login: crate::authorization::Login::default(),
-        method: "api_key",
+        kind: CredentialKind::ApiKey,
         origin: None,
         actors: Vec::new(),
         job: None,

@@ -109,7 +109,10 @@ fn a_job_may_what_its_starter_may_now() {
         Identity::of_job(&record, Shown::Current, at(26 * 60), &standing, EndpointKind::Chat)
     };
     let found = identity(&world, &world.keys).unwrap();
-    assert_eq!((found.principal, found.key_id, found.method), (format!("key:{id}"), Some(id.clone()), "job"));
+    assert_eq!(
+        (found.principal, found.key_id, found.kind),
+        (format!("key:{id}"), Some(id.clone()), CredentialKind::Job)
+    );
     assert_eq!(found.actors[0].name, format!("job:nightly/{}", record.id));
     assert_eq!(found.login, login(), "as it was at the start");
     assert_eq!(found.permits.models.map(|models| models.len()), Some(1));
