@@ -26,12 +26,12 @@ use gateway_core::headers::{self, Head};
 use gateway_core::name::{ModelName, TenantName};
 use gateway_core::wire;
 
-use crate::identity::Identity;
 use crate::identity::api_key::KeyRecord;
 use crate::identity::certificate::RevokedSerials;
 use crate::identity::discovery::KeyRing;
 use crate::identity::job::JobRecord;
 use crate::identity::jwt::own::Own;
+use crate::identity::{CredentialKind, Identity};
 use crate::ledger::{GrantId, Ledger, Reservation};
 use crate::registry::{CredentialHeader, EndpointKind, Registry, Tenant};
 use crate::sightings::Sightings;
@@ -142,7 +142,7 @@ pub struct Facts {
     /// API key id.
     pub key_id: Option<String>,
     /// Kind of credential.
-    pub method: &'static str,
+    pub credential: Option<CredentialKind>,
     /// Who acts for the principal, the latest first.
     pub actors: Vec<String>,
     /// Canonical model.
@@ -227,7 +227,7 @@ fn admit(grounds: &Grounds<'_>, arrival: &Arrival<'_>, room: Room, facts: &mut F
     facts.tenant = Some(identity.tenant.clone());
     facts.principal.clone_from(&identity.principal);
     facts.key_id.clone_from(&identity.key_id);
-    facts.method = identity.method;
+    facts.credential = Some(identity.kind);
     facts.actors = identity.actors.iter().map(|actor| actor.name.clone()).collect();
     let tenant = caller::tenant(registry, &identity, &checked, &claims)?;
     if identity.permits.endpoints.as_ref().is_some_and(|permitted| !permitted.contains(&endpoint.kind)) {
@@ -237,7 +237,7 @@ fn admit(grounds: &Grounds<'_>, arrival: &Arrival<'_>, room: Room, facts: &mut F
     facts.policy = access.at(endpoint.kind)?;
     facts.introduces = access.introduces();
     match endpoint.kind {
-        EndpointKind::Rotate if identity.method != "api_key" => {
+        EndpointKind::Rotate if identity.kind != CredentialKind::ApiKey => {
             Err(Denial::new(Code::EndpointNotAllowed).detail("Only an API key is rotated here.").into())
         }
         EndpointKind::Models

@@ -5,6 +5,7 @@
 pub mod api_key;
 pub mod authority;
 pub mod certificate;
+mod credential_kind;
 pub mod discovery;
 pub mod exchange;
 pub mod forwarded;
@@ -21,6 +22,7 @@ use gateway_core::name::TenantName;
 use crate::authorization::Login;
 use crate::registry::{Limit, Permits};
 
+pub use credential_kind::CredentialKind;
 pub use party::{Origin, Party, Standing};
 
 /// Prefix of the principals that API keys stand for; no token's subject may start with it.
@@ -42,16 +44,18 @@ pub struct Identity {
     pub permits: Permits,
     /// It proves nothing on another connection, or from another place: its answer is not to be kept for one.
     pub bound: bool,
+    /// It proves nothing without the certificate that stood beside it (RFC 8705 §3): what it starts is bound to that too.
+    pub certificate_bound: bool,
     /// The credential's own limits, beside the plan's.
     pub limits: Vec<Limit>,
     /// It proves nothing from here on, at the latest.
     pub expires_at: jiff::Timestamp,
     /// Nobody would take it from here on, with the leeway for clocks; or its whole job ends: so may what it began.
     pub ends_at: jiff::Timestamp,
-    /// How its holder logged in; of a key, nothing is known.
+    /// How its holder logged in, or who started the job; of a key or a certificate, nothing is known.
     pub login: Login,
-    /// `jwt`, `api_key`, `certificate`, `exchange` or `job`.
-    pub method: &'static str,
+    /// What proved it.
+    pub kind: CredentialKind,
     /// Where the principal's token came from; none: it is an API key.
     pub origin: Option<Origin>,
     /// Who acts for the principal, the latest first; empty: it acts itself.
@@ -106,11 +110,12 @@ impl From<jwt::JwtIdentity> for Identity {
             chain: None,
             permits: token.permits,
             bound: token.bound,
+            certificate_bound: token.bound,
             limits: Vec::new(),
             expires_at: instant(token.expires_at),
             ends_at: instant(token.expires_at.saturating_add(jwt::LEEWAY)),
             login: token.login,
-            method: "jwt",
+            kind: CredentialKind::Jwt,
             origin: Some(Origin { issuer: token.issuer.url.clone(), scopes: token.scopes }),
             actors: Vec::new(),
             job: None,
@@ -127,11 +132,12 @@ impl From<api_key::KeyIdentity> for Identity {
             chain: Some(key.chain),
             permits: key.permits,
             bound: key.placed,
+            certificate_bound: false,
             limits: key.limits,
             expires_at: key.expires_at,
             ends_at: key.expires_at,
             login: Login::default(),
-            method: "api_key",
+            kind: CredentialKind::ApiKey,
             origin: None,
             actors: Vec::new(),
             job: None,
@@ -148,11 +154,12 @@ impl From<certificate::CertificateIdentity> for Identity {
             chain: None,
             permits: certificate.permits,
             bound: true,
+            certificate_bound: true,
             limits: Vec::new(),
             expires_at: certificate.expires_at,
             ends_at: certificate.expires_at,
             login: Login::default(),
-            method: "certificate",
+            kind: CredentialKind::Certificate,
             origin: None,
             actors: Vec::new(),
             job: None,

@@ -105,6 +105,7 @@ pub async fn run_by(options: ServeOptions, clock: Clock) -> Result<(), ServeErro
     let operations = Arc::new(Administration::new(Arc::clone(&service)));
     let clock = tokio::spawn(housekeeping(Arc::clone(&service)));
     let watch = tokio::spawn(watch::resources(Arc::clone(&service), look));
+    service.mesh().map(|mesh| tokio::spawn(mesh.follow()));
     let signals = tokio::spawn(signals(Arc::clone(&service), stop));
     service.first_keys().await;
     service.enter(Phase::Ready);
@@ -158,11 +159,10 @@ async fn tls_listener(options: &ServeOptions) -> Result<Option<TlsListener>, Ser
     if !options.listed.iter().any(|proxy: &ListedProxy| proxy.spiffe_id.is_some()) {
         return Err(ServeError::NobodyOverTls);
     }
-    let look = Tls::look(files);
     let tls = Tls::load(files)?;
     let listener = TlsListener::bind(*address, Arc::clone(&tls)).await;
     let listener = listener.map_err(|error| ServeError::Port(*address, error))?;
-    tokio::spawn(tls.follow(look));
+    tokio::spawn(tls.follow());
     Ok(Some(listener))
 }
 

@@ -1,6 +1,8 @@
 //! Clients that show a certificate, through a real Envoy with the shipped lines: whom it proves, beside which credential it
 //! may stand, and that it stops when it is revoked.
 
+mod mesh;
+
 use std::path::{Path, PathBuf};
 
 use bulkhead_tests::certificates::{Ca, Issued, replace};
@@ -252,81 +254,6 @@ async fn a_tenants_ca_issues_and_revokes_and_a_list_revokes_too() {
         ["certificate: revoked here", "certificate: revoked", "certificate: no CA of the tenant vouches for it"]
     {
         assert!(reasons.contains(&reason), "{reason}: {reasons:?}");
-    }
-}
-
-/// A certificate in a header of Envoy's.
-fn element(issued: &Issued) -> String {
-    let spelled: String = issued.certificate.chars().fold(String::new(), |text, c| match c {
-        '\n' => text + "%0A",
-        ' ' => text + "%20",
-        '+' => text + "%2B",
-        '=' => text + "%3D",
-        c => text + &c.to_string(),
-    });
-    format!("By=spiffe://mesh.example/edge;Hash=00;Cert=\"{spelled}\";Subject=\"CN=a,O=\\\"b\\\"\";URI={TRAIN}")
-}
-
-#[tokio::test]
-async fn a_peer_of_the_mesh_speaks_for_its_clients_and_nobody_else_does() {
-    let stage = Stage::new();
-    let mesh = Ca::new("mesh");
-    stage.union(&[&mesh.pem()]);
-    replace(&stage.path().join("mesh.pem"), &mesh.pem());
-    let (peer, file) = ("spiffe://mesh.example/ingress", stage.path().join("mesh.pem").display().to_string());
-    let builder = stage.builder().serve(&["--mesh-ca", &file, "--mesh-peer", peer]);
-    let forward = |text: String| {
-        bulkhead_tests::configuration::replaced(
-            &text,
-            "forward_client_cert_details: SANITIZE",
-            "forward_client_cert_details: FORWARD_ONLY",
-        )
-    };
-    let gateway = builder.envoy(forward).start().await;
-    let ingress = stage.client("ingress", &mesh.client(&[peer]));
-    let sidecar = stage.client("sidecar", &mesh.client(&["spiffe://mesh.example/other"]));
-    // A tenant's CA may sign any name.
-    let posing = stage.client("posing", &stage.globex.client(&[peer]));
-    let globex = stage.client("globex", &stage.globex.client(&[OTHER]));
-    let (acme_s, globex_s) = (element(&stage.acme.client(&[TRAIN])), element(&stage.globex.client(&[OTHER])));
-    let crossed = element(&stage.acme.client(&[OTHER]));
-    let stranger = element(&Ca::new("acme").client(&[TRAIN]));
-    let both = format!("{acme_s},{acme_s}");
-    let named = format!("By=a;Hash=00;URI={TRAIN}");
-    let key = gateway.bearer("acme");
-    let xfcc = "x-forwarded-client-cert";
-    let invalid = (401, "invalid_credential");
-    for (what, certificate, headers, want) in [
-        ("for acme's", Some(&ingress), &[(xfcc, &*acme_s)][..], (200, "")),
-        ("for globex's", Some(&ingress), &[(xfcc, &*globex_s)], (200, "")),
-        ("for nobody", Some(&ingress), &[], (401, "missing_credential")),
-        ("for a key", Some(&ingress), &[("authorization", &*key)], (200, "")),
-        (
-            "for a key and another's certificate",
-            Some(&ingress),
-            &[("authorization", &*key), (xfcc, &*globex_s)],
-            (403, "tenant_conflict"),
-        ),
-        ("one that acme's CA signed for globex", Some(&ingress), &[(xfcc, &*crossed)], invalid),
-        ("one that nobody vouches for", Some(&ingress), &[(xfcc, &*stranger)], invalid),
-        ("two elements", Some(&ingress), &[(xfcc, &*both)], (400, "malformed_header")),
-        ("two headers", Some(&ingress), &[(xfcc, &*acme_s), (xfcc, &*acme_s)], (400, "duplicate_header")),
-        ("a name without its certificate", Some(&ingress), &[(xfcc, &*named)], (400, "malformed_header")),
-        ("another peer of the mesh", Some(&sidecar), &[(xfcc, &*acme_s)], invalid),
-        ("the peer's name by a tenant's CA", Some(&posing), &[(xfcc, &*acme_s)], invalid),
-        ("a client", Some(&globex), &[(xfcc, &*acme_s)], (200, "")),
-        ("without a certificate", None, &[(xfcc, &*acme_s)], (401, "missing_credential")),
-    ] {
-        let said = stage.ask(&gateway, certificate.map(String::as_str), headers).await;
-        let (status, code) = said.brief();
-        // Envoy joins what stands twice: one header of two elements.
-        let joined = what == "two headers" && code == "malformed_header";
-        assert!((status, code) == want || joined, "{what}: {said:?}");
-        if status == 200 {
-            let line = gateway.service().settled(&said.request_id).await;
-            let tenant = if what.contains("globex") || what == "a client" { "globex" } else { "acme" };
-            assert_eq!(line["tenant"], tenant, "{what}: {line}");
-        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Token exchange through the real chain: who acts for whom, what is refused, and how long a token is good for.
 
-mod bound;
+pub(crate) mod bound;
 
 use bulkhead_tests::client::Answer;
 use bulkhead_tests::configuration::patient;

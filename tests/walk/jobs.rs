@@ -1,6 +1,9 @@
 //! Long jobs through the real chain: a credential of their own, renewed without a gap for 26 hours by a clock that the test
 //! holds, and ended within two seconds of a revocation.
 
+mod bound;
+mod login;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};

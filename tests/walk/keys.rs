@@ -1,6 +1,8 @@
 //! API keys through the real chain: rotated by their holder, ended to the second, kept to their places; security.md C08 to
 //! C11. Revocation at every worker is in `stale.rs`.
 
+mod killed;
+
 use std::time::Duration;
 
 use bulkhead_tests::books::refusal;

@@ -12,6 +12,7 @@ use jiff::SignedDuration;
 use super::access::Access;
 use super::catalog::Offered;
 use super::{Allow, Arrival, Caller, Facts, Room, limits};
+use crate::authorization::Login;
 use crate::identity::Identity;
 use crate::identity::job::Shown;
 use crate::ledger::LimitState;
@@ -113,9 +114,10 @@ pub(super) fn data(
         expires_at: u64::try_from(identity.expires_at.as_second()).unwrap_or(0),
         issuer,
         scopes,
-        bound: identity.bound,
+        bound: identity.certificate_bound,
         job: identity.job.as_ref().map(|(id, _)| id.clone()).unwrap_or_default(),
         job_former: identity.job.as_ref().is_some_and(|(_, shown)| *shown == Shown::Former),
+        login: Some(told(&identity.login)).filter(|login| *login != gate::Login::default()),
     };
     let edits = gate::BodyEdits { body_bytes, edits: Vec::new() };
     let models = visible_models(tenant, &identity.permits, access).map(ToOwned::to_owned).collect();
@@ -129,6 +131,11 @@ pub(super) fn data(
     }
 }
 
+fn told(login: &Login) -> gate::Login {
+    let Login { class, methods, at } = login.clone();
+    gate::Login { acr: class.unwrap_or_default(), amr: methods, auth_time: at }
+}
+
 /// What every grant says: who, and what was decided upon.
 fn grant(arrival: &Arrival<'_>, identity: &Identity, tenant: &Tenant, registry: &Registry) -> Grant {
     Grant {
@@ -136,7 +143,7 @@ fn grant(arrival: &Arrival<'_>, identity: &Identity, tenant: &Tenant, registry: 
         tenant: tenant.name.to_string(),
         principal: identity.principal.clone(),
         key_id: identity.key_id.clone().unwrap_or_default(),
-        credential: identity.method.to_owned(),
+        credential: identity.kind.as_str().to_owned(),
         cut_after_ms: cut_after_ms(arrival, identity, tenant, registry),
         words: registry.words(&tenant.name).of(Some(Code::OF_ANSWERS)),
         actors: identity.actors.iter().map(|actor| actor.name.clone()).collect(),

@@ -14,7 +14,7 @@ use crate::identity::api_key::{self, ApiKeyText};
 use crate::identity::certificate::{self, CertificateIdentity, CertificateTrust};
 use crate::identity::job;
 use crate::identity::jwt::{self, Proof, Trust};
-use crate::identity::{CredentialError, Identity, Standing};
+use crate::identity::{CredentialError, CredentialKind, Identity, Standing};
 use crate::registry::{EndpointKind, Method, Registry, Tenant};
 
 /// Whom the credential proves, to this endpoint.
@@ -107,10 +107,10 @@ pub(super) fn tenant<'a>(
 
 /// What a plan calls the credential; what was obtained by one is of its kind.
 fn method(identity: &Identity) -> Method {
-    match identity.method {
-        "certificate" => Method::Certificates,
-        "api_key" => Method::Keys,
-        job::METHOD if identity.origin.is_none() => Method::Keys,
-        _ => Method::Tokens,
+    match identity.kind {
+        CredentialKind::Certificate => Method::Certificates,
+        CredentialKind::ApiKey => Method::Keys,
+        CredentialKind::Job if identity.origin.is_none() => Method::Keys,
+        CredentialKind::Jwt | CredentialKind::Exchange | CredentialKind::Job => Method::Tokens,
     }
 }

@@ -11,7 +11,7 @@ use gateway_core::gate::{self, Ask, Cost, Grant, Header, LimitRefusal};
 use gateway_core::name::{ModelName, TenantName};
 
 use super::{Field, Grounds, Stop, limits};
-use crate::identity::{api_key, job};
+use crate::identity::{CredentialKind, api_key};
 use crate::ledger::{Asked, Holder, Lease, LeaseId, Now, Subject};
 use crate::registry::{KeyTerms, Model, Tenant};
 
@@ -115,7 +115,7 @@ fn caller<'a>(
     let record = grounds.keys.get(&grant.key_id).ok_or(Code::InvalidCredential)?;
     let terms = grounds.registry.keys.get(&grant.key_id).map(AsRef::as_ref);
     // a job outlives the key that started it, and ends with it once it is revoked
-    let key = if grant.credential == job::METHOD {
+    let key = if grant.credential == CredentialKind::Job.as_str() {
         api_key::unrevoked(record, terms)
     } else {
         api_key::in_force(record, terms, now)

@@ -14,15 +14,13 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::api_key::{ApiKeyText, KeyHash, NewKey, Parsed};
 use super::party::Acting;
-use super::{CredentialError, Identity, Party, Standing, certificate};
+use super::{CredentialError, CredentialKind, Identity, Party, Standing, certificate};
 use crate::authorization::Login;
 use crate::registry::{EndpointKind, Jobs};
 use crate::vault::{Random, RandomError};
 
 /// How every job credential starts.
 pub const PREFIX: &str = "bhj_";
-/// How audit and grants call its credential.
-pub const METHOD: &str = "job";
 /// Before the name of a job, where it stands among those who act.
 const ACTOR: &str = "job:";
 /// The former credential is good for this long after a renewal: for requests under way, and for an answer that got lost.
@@ -41,6 +39,8 @@ pub struct JobRecord {
     pub party: Party,
     /// SHA-256 of the certificate that must stand beside its credential (RFC 8705 §3.1), where the first one was bound.
     pub certificate: Option<String>,
+    /// How the one who started it had logged in; no renewal makes that any younger.
+    pub login: Login,
     /// When it was started.
     pub started_at: Timestamp,
     /// It is over from this instant on, whatever is renewed.
@@ -84,6 +84,8 @@ pub struct Start<'a> {
     pub party: &'a Party,
     /// SHA-256 of the certificate that the starter's credential was bound to.
     pub certificate: Option<String>,
+    /// What the starter's credential said of its login.
+    pub login: Login,
 }
 
 /// 1 to 63 of `a-z`, `0-9`, `-`, `.` and `_`.
@@ -120,6 +122,7 @@ impl JobRecord {
             name: start.name.to_owned(),
             party: start.party.clone(),
             certificate: start.certificate.clone(),
+            login: start.login.clone(),
             started_at: now,
             ends_at,
             revoked_at: None,
@@ -218,13 +221,14 @@ impl Identity {
             principal: key.as_ref().map_or_else(|| job.party.name.clone(), Acting::principal),
             permits: started_by.0,
             limits: started_by.1,
+            certificate_bound: job.certificate.is_some(),
             bound: job.certificate.is_some() || key.as_ref().is_some_and(|key| key.placed),
             chain: key.as_ref().map(|key| key.chain.clone()),
             key_id: key.map(|key| key.id),
             expires_at,
             ends_at: job.ends_at,
-            login: Login::default(),
-            method: METHOD,
+            login: job.login.clone(),
+            kind: CredentialKind::Job,
             origin: job.party.origin.clone(),
             actors: vec![Party { name: job.actor(), origin: None }],
             job: Some((job.id.clone(), shown)),

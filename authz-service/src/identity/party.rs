@@ -8,7 +8,7 @@ use gateway_core::name::TenantName;
 use jiff::Timestamp;
 
 use super::api_key::{self, KeyRecord};
-use super::{CredentialError, Identity, KEY_PRINCIPAL, instant};
+use super::{CredentialError, CredentialKind, Identity, KEY_PRINCIPAL, instant};
 use crate::authorization::MEMBER;
 use crate::identity::jwt::LEEWAY;
 use crate::identity::jwt::own::Exchanged;
@@ -177,12 +177,13 @@ impl Identity {
             tenant: token.tenant,
             principal: token.subject.name,
             permits,
+            certificate_bound: token.certificate.is_some(),
             bound: token.certificate.is_some() || key.as_ref().is_some_and(|key| key.placed),
             key_id: key.map(|key| key.id),
             expires_at: instant(token.expires_at),
             ends_at: instant(token.expires_at.saturating_add(LEEWAY)),
             login: token.login,
-            method: "exchange",
+            kind: CredentialKind::Exchange,
             origin: token.subject.origin,
             actors: token.actors,
             job: None,

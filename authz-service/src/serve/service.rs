@@ -29,12 +29,12 @@ pub(super) use self::own_keys::{OwnKey, OwnKeys};
 pub(super) use self::record::of_grant;
 pub use self::signing_keys::{NewSigningKeyError, Rotation};
 pub use self::start::StartError;
-use self::start::{first_set, key_record, mesh, own_key, revoked, terms_of};
+use self::start::{first_set, key_record, own_key, revoked, terms_of};
 use super::mesh::Mesh;
 use super::metrics::{Metrics, Phase, Readiness};
 use super::revocations::Revocations;
 use super::watch;
-use crate::cli::{MeshOptions, ServeOptions};
+use crate::cli::ServeOptions;
 use crate::decide::{self, Arrival, Decision, Grounds};
 use crate::identity::api_key::KeyRecord;
 use crate::identity::certificate::RevokedSerials;
@@ -76,7 +76,7 @@ pub struct Service {
     reloading: tokio::sync::Mutex<()>,
     throttle: Throttle,
     sightings: Sightings,
-    mesh: Option<(MeshOptions, ArcSwap<Mesh>)>,
+    mesh: Option<Arc<Mesh>>,
     pub(super) published: KeyRing,
     last_used: LastUsed,
     /// Held by whoever changes keys or policies.
@@ -134,7 +134,7 @@ impl Service {
             policies: options.policies.clone(),
             reader,
             reloading: tokio::sync::Mutex::default(),
-            mesh: mesh(options.mesh.as_ref())?,
+            mesh: options.mesh.as_ref().map(Mesh::load).transpose()?,
             throttle: Throttle::new(options.failed_logins_per_minute),
             sightings: Sightings::restore(restored.sightings),
             published,
@@ -258,7 +258,6 @@ impl Service {
         };
         let loaded = loaded.map_err(stopped).and_then(|loaded| loaded);
         self.metrics.reloaded(loaded.is_ok());
-        self.take_mesh();
         let loaded = loaded?;
         let changed = self.registry().version != loaded.registry.version;
         let version = loaded.registry.version.clone();
@@ -274,13 +273,9 @@ impl Service {
         Ok(changed)
     }
 
-    /// Reads the mesh's CAs again; those before stay where that fails.
-    fn take_mesh(&self) {
-        let Some((options, mesh)) = &self.mesh else { return };
-        match Mesh::load(options) {
-            Ok(loaded) => mesh.store(Arc::new(loaded)),
-            Err(error) => tracing::error!(%error, "the mesh's CAs are refused, those before stay"),
-        }
+    /// The mesh in front of the proxies.
+    pub(super) fn mesh(&self) -> Option<Arc<Mesh>> {
+        self.mesh.clone()
     }
 
     /// The certificate of a request's client, where it or a peer of the mesh shows one; empty without.
@@ -293,8 +288,8 @@ impl Service {
         headers: &[(&str, &'a [u8])],
         now: jiff::Timestamp,
     ) -> Result<&'a str, Denial> {
-        let Some((_, mesh)) = &self.mesh else { return Ok(shown) };
-        mesh.load().certificate_of_client(shown, headers, now)
+        let Some(mesh) = &self.mesh else { return Ok(shown) };
+        mesh.certificate_of_client(shown, headers, now)
     }
 
     /// Logs a set that is refused.

@@ -8,6 +8,7 @@ mod files;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -24,7 +25,7 @@ use webpki::EndEntityCert;
 pub use files::TlsError;
 
 use super::proxies::Peer;
-use super::watch::{self, Look, Watched};
+use super::watch::{self, Look};
 use crate::cli::TlsFiles;
 
 /// Longest time for a handshake.
@@ -35,6 +36,8 @@ const HANDSHAKES: usize = 512;
 /// What new handshakes use.
 pub(super) struct Tls {
     files: TlsFiles,
+    /// What they looked like before they were read first.
+    taken: Look,
     config: ArcSwap<ServerConfig>,
     began: Instant,
     /// The second, since `began`, in which a failed handshake was last logged: strangers fill no log.
@@ -47,38 +50,27 @@ impl Tls {
     /// # Errors
     /// [`TlsError`].
     pub(super) fn load(files: &TlsFiles) -> Result<Arc<Self>, TlsError> {
+        let taken = watch::look(&paths(files));
         let config = ArcSwap::new(files::load(files)?);
         Ok(Arc::new(Self {
             files: files.clone(),
+            taken,
             config,
             began: Instant::now(),
             told_second: AtomicU64::new(u64::MAX),
         }))
     }
 
-    /// What to look at for changes.
-    pub(super) fn look(files: &TlsFiles) -> Look {
-        watch::look(&[files.certificate.clone(), files.key.clone(), files.client_ca.clone()])
-    }
-
     /// Takes each change of the files until the process ends: all three as they are, or none.
-    pub(super) async fn follow(self: Arc<Self>, taken: Look) {
-        let mut watched = Watched::new(taken);
-        loop {
-            tokio::time::sleep(watch::PAUSE).await;
-            let tls = Arc::clone(&self);
-            // It fails only where the runtime ends.
-            let Ok(now) = tokio::task::spawn_blocking(move || Self::look(&tls.files)).await else { return };
-            if watched.settled(now) {
-                match files::load(&self.files) {
-                    Ok(config) => {
-                        self.config.store(config);
-                        tracing::info!("certificates loaded: new connections use them");
-                    }
-                    Err(error) => tracing::error!(%error, "the certificates are refused, those before stay"),
-                }
+    pub(super) async fn follow(self: Arc<Self>) {
+        let take = || match files::load(&self.files) {
+            Ok(config) => {
+                self.config.store(config);
+                tracing::info!("certificates loaded: new connections use them");
             }
-        }
+            Err(error) => tracing::error!(%error, "the certificates are refused, those before stay"),
+        };
+        watch::files(paths(&self.files), self.taken, take).await;
     }
 
     async fn handshake(&self, tcp: TcpStream) -> io::Result<(TlsStream<TcpStream>, Peer)> {
@@ -95,6 +87,10 @@ impl Tls {
             tracing::warn!(%from, %error, "a TLS handshake failed");
         }
     }
+}
+
+fn paths(files: &TlsFiles) -> Vec<PathBuf> {
+    vec![files.certificate.clone(), files.key.clone(), files.client_ca.clone()]
 }
 
 /// Whom the verified certificate names, if it is exactly one URI (X509-SVID §2).

@@ -98,6 +98,19 @@ pub(super) async fn looked(paths: Vec<PathBuf>) -> (Look, Duration) {
     (look, PAUSE.max(began.elapsed().saturating_mul(SHARE)))
 }
 
+/// Has each change of these files taken, once it is over, until the process ends. `taken`: what they looked like before they
+/// were read first.
+pub(super) async fn files(paths: Vec<PathBuf>, taken: Look, take: impl Fn()) {
+    let mut watched = Watched::new(taken);
+    loop {
+        let (look, pause) = looked(paths.clone()).await;
+        if watched.settled(look) {
+            take();
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
 /// Takes each change of the resources until the process ends. `taken`: what the directory looked like before it was read
 /// first. A set that is refused changes nothing, and each distinct refusal is logged once.
 pub(super) async fn resources(service: Arc<Service>, taken: Look) {

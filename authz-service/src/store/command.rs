@@ -4,6 +4,7 @@ use gateway_core::gate::{Cost, Outcome, Usage};
 
 use super::audit::AuditRecord;
 use super::certificates::CertificateCommand;
+use crate::authorization::Login;
 use crate::ledger::{GrantId, Lease, LeaseId, Reservation};
 
 /// One write.
@@ -249,6 +250,8 @@ pub struct JobRow {
     pub scopes: String,
     /// SHA-256 of the certificate that it is bound to, or empty.
     pub certificate: String,
+    /// How the one who started it had logged in.
+    pub login: Login,
     /// When it was started, milliseconds since 1970.
     pub started_ms: u64,
     /// When it is over.

@@ -207,4 +207,10 @@ CREATE TABLE jobs (
     former_expires_ms INTEGER
 ) STRICT, WITHOUT ROWID;
 ",
+    "
+-- How a job's starter had logged in: null, an empty list, null where the credential did not say.
+ALTER TABLE jobs ADD COLUMN acr TEXT;
+ALTER TABLE jobs ADD COLUMN amr TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE jobs ADD COLUMN auth_s INTEGER;
+",
 ];

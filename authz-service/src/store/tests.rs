@@ -2,6 +2,7 @@
 
 mod crash;
 mod durable;
+mod jobs;
 mod keys;
 mod leases;
 mod migration;

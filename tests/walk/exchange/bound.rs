@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::oidc::bound::{certificate, over_tls};
 
 /// A POST over TLS with this certificate or none.
-async fn post(
+pub(crate) async fn post(
     gateway: &Gateway,
     files: &Path,
     certificate: Option<&str>,

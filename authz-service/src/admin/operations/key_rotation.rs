@@ -14,8 +14,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::key::{remove, row_of, unspelled};
 use super::{Inner, Running, milliseconds};
 use crate::admin::{AdminError, KeyText};
-use crate::identity::KEY_PRINCIPAL;
 use crate::identity::api_key::{self, KeyRecord, NewKey, Rotated};
+use crate::identity::{CredentialKind, KEY_PRINCIPAL};
 use crate::registry::{EndpointKind, KeyTerms};
 use crate::resource;
 use crate::store::{AuditRecord, Command, Decision};
@@ -147,7 +147,7 @@ impl<R: Running> Inner<R> {
             tenant: asked.tenant.to_string(),
             principal: format!("{KEY_PRINCIPAL}{}", child.chain.id),
             key_id: asked.key_id.clone(),
-            credential: "api_key".to_owned(),
+            credential: CredentialKind::ApiKey.as_str().to_owned(),
             policy_version: self.running.registry().version.clone(),
             decision: Decision::Admin,
             code: "key.rotate".to_owned(),

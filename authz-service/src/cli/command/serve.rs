@@ -58,7 +58,7 @@ pub(in crate::cli) struct ServeArgs {
     /// x-forwarded-client-cert holds (`Cert`, exactly one element). From everybody else that header is nothing.
     #[arg(long, value_name = "SPIFFE_ID", requires = "mesh_ca")]
     mesh_peer: Vec<SpiffeId>,
-    /// CAs of the mesh's certificates, PEM; no tenant's. Read at the start and with the policies
+    /// CAs of the mesh's certificates, PEM; no tenant's. Read again when it changes
     #[arg(long, value_name = "FILE", requires = "mesh_peer")]
     mesh_ca: Option<PathBuf>,
     /// Loopback address of /metrics, /healthz and /readyz

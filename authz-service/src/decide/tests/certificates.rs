@@ -11,7 +11,9 @@ const BODY: &str = r#"{"model":"llama","messages":[{"role":"user","content":"hi"
 /// The tenant and principal that are let in, or the code.
 fn fate(decision: Decision) -> Result<(String, String, &'static str), &'static str> {
     match decision {
-        Decision::Allow(allow) => Ok((allow.grant.tenant, allow.facts.principal, allow.facts.method)),
+        Decision::Allow(allow) => {
+            Ok((allow.grant.tenant, allow.facts.principal, allow.facts.credential.map_or("", CredentialKind::as_str)))
+        }
         Decision::Deny(deny) => Err(deny.denial.code.row().code),
     }
 }

@@ -1,8 +1,10 @@
 //! Decisions under rules: challenges, refusals, what the list of models shows, how long a grant is held.
 
 use super::*;
-use crate::authorization::{BUILT_IN, Condition, Outcome, RolePolicy, Rule, Rules, built_in_endpoints};
-use crate::registry::Method;
+use crate::authorization::{BUILT_IN, Condition, Login, Outcome, RolePolicy, Rule, Rules, built_in_endpoints};
+use crate::identity::Party;
+use crate::identity::job::{Shown, Start};
+use crate::registry::{Jobs, Method};
 
 const BODY: &str = r#"{"model":"llama","messages":[{"role":"user","content":"hi"}]}"#;
 
@@ -159,4 +161,63 @@ fn a_plan_says_how_its_tenants_log_in() {
     assert_eq!(sells(&[Method::Keys]), [None, None]);
     let refused = Some((Code::CredentialNotAllowed, true));
     assert_eq!(sells(&[Method::Tokens, Method::Certificates, Method::StepUp]), [refused, refused]);
+}
+
+#[test]
+fn a_job_has_the_login_of_the_one_who_started_it_and_no_renewal_makes_it_younger() {
+    let hour = Duration::from_secs(3600);
+    let terms = Jobs { longest: 72 * hour, renew_every: 72 * hour };
+    let step_up = |acr: &[&str], amr: &[&str], max_age| {
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        vec![rule("p/strong", Outcome::StepUp { acr: words(acr), amr: words(amr), max_age })]
+    };
+    let login = Login { class: Some("gold".into()), methods: vec!["hwk".into()], at: Some(now().as_second() - 600) };
+    // what is decided of a job's request so many minutes after its start, whole and by its head
+    let asked = |rules: Vec<Rule>, login: &Login, minutes: i64| {
+        let mut world = with(rules);
+        let tenant = TenantName::parse("acme").unwrap();
+        let party = Party { name: format!("key:{}", world.credentials[0].split('_').nth(1).unwrap()), origin: None };
+        let start = Start {
+            tenant: &tenant,
+            name: "nightly",
+            max: terms.longest,
+            party: &party,
+            certificate: None,
+            login: login.clone(),
+        };
+        let (record, _) = JobRecord::start(&start, &terms, now(), &mut system_random).unwrap();
+        let at = now() + SignedDuration::from_mins(minutes);
+        let (record, text) = record.renew(Shown::Current, &terms, at, &mut system_random).unwrap();
+        world.jobs.insert(record.id.clone(), Arc::new(record));
+        let ask = Ask { now: at, ..Ask::chat(text.expose(), BODY) };
+        let head = ask.head(&world, 1);
+        match (ask.whole(&world), &head) {
+            (Decision::Allow(_), Decision::Allow(_)) => {}
+            (Decision::Deny(whole), Decision::Deny(head)) => {
+                assert_eq!((whole.denial.code, &whole.headers), (head.denial.code, &head.headers));
+            }
+            _ => panic!("decided in two ways"),
+        }
+        head
+    };
+    let refused = |decision: Decision| denied(decision).denial.code;
+    let let_through = |decision: Decision| matches!(decision, Decision::Allow(_));
+    for hours in [0, 26, 71] {
+        assert!(let_through(asked(step_up(&["gold"], &["hwk"], None), &login, hours * 60)), "{hours}");
+    }
+    for (acr, amr) in [(&["platinum"], &["hwk"]), (&["gold"], &["face"])] {
+        assert_eq!(refused(asked(step_up(acr, amr, None), &login, 1)), Code::StepUpRequired, "{acr:?} {amr:?}");
+    }
+    // two hours after the login, which was ten minutes before the start, renewed or not
+    let aged = |minutes| asked(step_up(&[], &[], Some(2 * hour)), &login, minutes);
+    for (minutes, hold_ms) in [(1, 10_000), (109, 10_000), (110, 0)] {
+        let Decision::Allow(allow) = aged(minutes) else { panic!("refused after {minutes}") };
+        assert_eq!(allow.grant.hold_ms, hold_ms, "{minutes}");
+    }
+    let deny = denied(aged(111));
+    assert_eq!(deny.denial.code, Code::StepUpRequired);
+    assert!(deny.headers[0].value.ends_with("max_age=\"7200\""), "{:?}", deny.headers);
+    for rules in [step_up(&["gold"], &[], None), step_up(&[], &["hwk"], None), step_up(&[], &[], Some(100 * hour))] {
+        assert_eq!(refused(asked(rules, &Login::default(), 1)), Code::StepUpRequired, "of a key nothing is known");
+    }
 }

@@ -20,9 +20,14 @@ fn tenant() -> TenantName {
 
 fn started(party: &Party, hours: u64, certificate: Option<&str>) -> (JobRecord, String) {
     let certificate = certificate.map(str::to_owned);
-    let start = Start { tenant: &tenant(), name: "nightly", max: HOUR * hours as u32, party, certificate };
+    let start =
+        Start { tenant: &tenant(), name: "nightly", max: HOUR * hours as u32, party, certificate, login: login() };
     let (record, text) = JobRecord::start(&start, &TERMS, at(0), &mut system_random).unwrap();
     (record, text.expose().to_owned())
+}
+
+fn login() -> Login {
+    Login { class: Some("gold".into()), methods: vec!["hwk".into()], at: Some(at(-1).as_second()) }
 }
 
 fn key(id: &str) -> Party {
@@ -88,7 +93,7 @@ fn nothing_else_opens_a_job() {
 fn no_job_is_longer_than_the_plan_says() {
     assert_eq!(started(&key("k"), 100, None).0.ends_at, at(72 * 60));
     let short = Jobs { longest: Duration::from_secs(600), renew_every: HOUR };
-    let start = Start { tenant: &tenant(), name: "x", max: HOUR, party: &key("k"), certificate: None };
+    let start = Start { tenant: &tenant(), name: "x", max: HOUR, party: &key("k"), certificate: None, login: login() };
     let (record, _) = JobRecord::start(&start, &short, at(0), &mut system_random).unwrap();
     assert_eq!((record.ends_at, record.current.expires_at), (at(10), at(10)));
 }
@@ -104,8 +109,12 @@ fn a_job_may_what_its_starter_may_now() {
         Identity::of_job(&record, Shown::Current, at(26 * 60), &standing, EndpointKind::Chat)
     };
     let found = identity(&world, &world.keys).unwrap();
-    assert_eq!((found.principal, found.key_id, found.method), (format!("key:{id}"), Some(id.clone()), "job"));
+    assert_eq!(
+        (found.principal, found.key_id, found.kind),
+        (format!("key:{id}"), Some(id.clone()), CredentialKind::Job)
+    );
     assert_eq!(found.actors[0].name, format!("job:nightly/{}", record.id));
+    assert_eq!(found.login, login(), "as it was at the start");
     assert_eq!(found.permits.models.map(|models| models.len()), Some(1));
     let mut revoked = world.keys.clone();
     revoked.get_mut(&id).unwrap().revoked_at = Some(at(1));

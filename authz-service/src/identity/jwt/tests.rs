@@ -12,6 +12,7 @@ use serde_json::json;
 
 use self::signer::{Kind, NOW, World, forge, signed_by_globex};
 use super::*;
+use crate::identity::{CredentialKind, Identity};
 use gateway_core::denial::Code;
 
 /// The code and reason of a refusal.
@@ -35,8 +36,8 @@ fn every_algorithm_is_accepted_under_its_own_key() {
         assert_eq!(identity.token_id.as_deref(), Some("t-1"));
         assert_eq!(identity.expires_at, NOW + 300);
         assert_eq!(identity.issuer.url, "https://id.acme.test");
-        let caller = crate::identity::Identity::from(identity);
-        assert_eq!((caller.principal.as_str(), caller.key_id, caller.method), ("alice", None, "jwt"));
+        let caller = Identity::from(identity);
+        assert_eq!((caller.principal.as_str(), caller.key_id, caller.kind), ("alice", None, CredentialKind::Jwt));
     }
     let header = json!({"alg": "Ed25519", "kid": Kind::EdDsa.kid(), "typ": "at+jwt"});
     assert!(verify(&world.signed(Kind::EdDsa, &header, &world.claims()), &world.held(), NOW).is_ok());

@@ -9,13 +9,14 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router, routing};
 use gateway_core::denial::{Code, Denial};
-use gateway_core::gate::Grant;
+use gateway_core::gate::{self, Grant};
 use gateway_core::name::TenantName;
 use jiff::SignedDuration;
 use serde::Deserialize;
 use serde_json::json;
 
 use super::{Granted, Refused, Service, caller_party, record_of};
+use crate::authorization::Login;
 use crate::identity::certificate;
 use crate::identity::job::{JobRecord, Shown, Start, is_name};
 use crate::registry::{EndpointKind, Jobs};
@@ -60,7 +61,8 @@ async fn start(
     }
     let certificate = certificate::thumbprint(&caller.certificate).filter(|_| caller.bound);
     let now = service.time();
-    let start = Start { tenant: &tenant, name: &job, max, party: &party, certificate };
+    let login = caller.login.clone().map(login_of).unwrap_or_default();
+    let start = Start { tenant: &tenant, name: &job, max, party: &party, certificate, login };
     let made = JobRecord::start(&start, &terms, now, &mut system_random);
     let (record, text) = made.map_err(|_| refused(Denial::new(Code::Internal)))?;
     let detail = format!("ends {}", record.ends_at);
@@ -99,6 +101,11 @@ fn terms(service: &Service, grant: &Grant) -> Result<(TenantName, Jobs), Denial>
     let registry = service.registry();
     let terms = registry.tenants.get(&name).and_then(|tenant| tenant.plan.jobs).ok_or_else(none)?;
     Ok((name, terms))
+}
+
+fn login_of(told: gate::Login) -> Login {
+    let gate::Login { acr, amr, auth_time } = told;
+    Login { class: Some(acr).filter(|acr| !acr.is_empty()), methods: amr, at: auth_time }
 }
 
 fn bad(param: &str, detail: &str) -> Denial {

@@ -5,6 +5,7 @@ use gateway_core::name::TenantName;
 
 use super::Service;
 use crate::decide::{Allow, Arrival, Deny, Facts};
+use crate::identity::CredentialKind;
 use crate::sightings::Change;
 use crate::store::{self, AuditRecord, Command, WriteError};
 
@@ -54,7 +55,7 @@ impl Service {
             tenant: name(facts.tenant.as_ref().map(TenantName::as_str)),
             principal: facts.principal.clone(),
             key_id: name(facts.key_id.as_deref()),
-            credential: facts.method.to_owned(),
+            credential: name(facts.credential.map(CredentialKind::as_str)),
             actors: facts.actors.clone(),
             policy_version: facts.policy_version.clone(),
             method: arrival.head.method.to_owned(),

@@ -1,17 +1,16 @@
 //! What the service starts from: the resources, and what the state file kept of keys and reservations. Changes nothing.
 
-use arc_swap::ArcSwap;
 use gateway_core::name::TenantName;
 use gateway_core::price::{ModelCost, Prices, PricesError, Terms};
 
 use super::{OwnKey, lines};
-use crate::cli::{MeshOptions, ServeOptions};
+use crate::cli::ServeOptions;
 use crate::identity::api_key::{Chain, KeyHash, KeyRecord, Rotated};
 use crate::identity::certificate::Serial;
 use crate::ledger::{BadKey, Reservation};
 use crate::registry::Registry;
 use crate::resource::{self, BadSources, Loaded, Problem, Sources};
-use crate::serve::mesh::{Mesh, MeshError};
+use crate::serve::mesh::MeshError;
 use crate::serve::metrics::Metrics;
 use crate::store::{CertificateRow, KeyRow, Restored, StoreError, VaultRow};
 use crate::vault::KekError;
@@ -103,11 +102,6 @@ pub(super) fn key_record(row: &KeyRow) -> Option<(String, KeyRecord)> {
     record.revoked_at = row.revoked_ms.map(ended);
     record.rotated = row.rotated.map(|(at_ms, until_ms)| Rotated { at: ended(at_ms), until: ended(until_ms) });
     Some((row.id.clone(), record))
-}
-
-/// The mesh, if there is one.
-pub(super) fn mesh(options: Option<&MeshOptions>) -> Result<Option<(MeshOptions, ArcSwap<Mesh>)>, MeshError> {
-    options.map(|options| Ok((options.clone(), ArcSwap::from_pointee(Mesh::load(options)?)))).transpose()
 }
 
 pub(super) fn revoked(row: &CertificateRow) -> Option<(TenantName, Serial)> {

@@ -12,7 +12,7 @@ use crate::identity::discovery::KeyRing;
 use crate::identity::exchange::{Actor, Asked, Ground, Refusal, TokenType, exchange};
 use crate::identity::jwt::tests::signer::{self, Kind};
 use crate::identity::jwt::{Proof, Trust, prove};
-use crate::identity::{Identity, Standing};
+use crate::identity::{CredentialKind, Identity, Standing};
 use crate::registry::{EndpointKind, Issuer, IssuerKeys, Scopes};
 use crate::vault::TokenKey;
 
@@ -141,7 +141,10 @@ fn an_exchanged_token_names_its_subject_and_everybody_who_acts() {
     let first = house.exchange(&all, &house.subject(json!({})), "").unwrap();
     let second = house.exchange(&gpt, &first, "").unwrap();
     let identity = house.identity(&second, EndpointKind::Chat).unwrap();
-    assert_eq!((identity.tenant.as_str(), identity.principal.as_str(), identity.method), ("acme", "alice", "exchange"));
+    assert_eq!(
+        (identity.tenant.as_str(), identity.principal.as_str(), identity.kind),
+        ("acme", "alice", CredentialKind::Exchange)
+    );
     assert_eq!(identity.key_id.as_deref(), Some(gpt.as_str()));
     let names: Vec<&str> = identity.actors.iter().map(|actor| actor.name.as_str()).collect();
     assert_eq!(names, [format!("key:{gpt}"), format!("key:{all}")]);
