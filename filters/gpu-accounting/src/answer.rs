@@ -48,10 +48,10 @@ impl Answer {
         let hide = hide_usage && success && metered && framing == Framing::EventStream;
         let step = if (100..200).contains(&status) {
             // as a final answer: a protocol that nobody asked for, which Envoy would pass on
-            ResponseStep::Deny(Denial::new(Code::UpstreamUnavailable).detail("the answer has an interim status"))
+            ResponseStep::Deny(Denial::new(Code::UpstreamUnavailable).detail("The answer has an interim status."))
         } else if encoded && success && metered {
             ResponseStep::Deny(
-                Denial::new(Code::UpstreamEncoded).detail("the answer is compressed and cannot be metered"),
+                Denial::new(Code::UpstreamEncoded).detail("It is compressed and cannot be metered."),
             )
         } else {
             ResponseStep::Continue { remove_content_length: hide }
