@@ -10,6 +10,8 @@ use super::problem::{Problems, nearest};
 
 /// The longest message, in characters.
 const LONGEST: usize = 300;
+/// What all of a tenant's may hold, in bytes: they travel in grants.
+const MOST_BYTES: usize = 16 * 1024;
 
 /// One entry of `TenantPolicy.spec.errors`.
 #[derive(Debug, Deserialize)]
@@ -45,6 +47,11 @@ pub(super) fn add<'a>(
         let contact = raw.contact.as_ref().and_then(|contact| address(contact, problems));
         if insert(&mut texts.by_code, code, message, contact).is_some() {
             problems.add(raw.code.place, format!("the tenant has words for `{}` already", raw.code.value));
+        }
+        let bytes: usize = texts.by_code.values().map(|(message, contact)| message.len() + contact.len()).sum();
+        if bytes > MOST_BYTES {
+            return problems
+                .add(raw.code.place, format!("the tenant's words are longer than {MOST_BYTES} bytes by here"));
         }
     }
 }

@@ -50,9 +50,7 @@ impl Answer {
             // as a final answer: a protocol that nobody asked for, which Envoy would pass on
             ResponseStep::Deny(Denial::new(Code::UpstreamUnavailable).detail("The answer has an interim status."))
         } else if encoded && success && metered {
-            ResponseStep::Deny(
-                Denial::new(Code::UpstreamEncoded).detail("It is compressed and cannot be metered."),
-            )
+            ResponseStep::Deny(Denial::new(Code::UpstreamEncoded).detail("It is compressed and cannot be metered."))
         } else {
             ResponseStep::Continue { remove_content_length: hide }
         };

@@ -52,6 +52,17 @@ fn rules_are_compiled() {
 }
 
 #[test]
+fn a_tenants_words_are_bounded_together() {
+    let dir = Dir::whole();
+    dir.write(R, POLICY);
+    let words = Code::ALL.iter().filter(|code| **code != Code::PolicyDenied);
+    let words: String =
+        words.map(|code| format!("    - {{code: {}, message: \"{}\"}}\n", code.row().code, "ü".repeat(300))).collect();
+    dir.edit(R, "  errorDetails", &format!("{words}  errorDetails"));
+    assert_eq!(dir.problems(), ["rules.yaml:51:14: the tenant's words are longer than 16384 bytes by here"]);
+}
+
+#[test]
 fn a_plan_without_step_up_has_no_rule_that_asks_for_it() {
     let dir = Dir::whole();
     dir.write(R, POLICY);
