@@ -3,6 +3,7 @@
 
 mod allow_all;
 mod decisions;
+mod keys;
 mod load;
 mod report;
 mod stage;
@@ -43,6 +44,10 @@ struct Options {
     /// Instead of all this: what verifying a token costs by each algorithm, beside the native library, in process.
     #[arg(long)]
     verification: bool,
+    /// Instead of all this: what the decision about an API key costs by the number of keys, and whether its time tells an id
+    /// that exists from one that does not; so many samples of each.
+    #[arg(long, value_name = "SAMPLES", num_args = 0..=1, default_missing_value = "1000000")]
+    keys: Option<usize>,
     /// Instead of all this: an ext_authz server on this socket that allows everything.
     #[arg(long, hide = true)]
     allow_all: Option<PathBuf>,
@@ -66,6 +71,9 @@ async fn main() -> anyhow::Result<()> {
     }
     if options.verification {
         return verification::print();
+    }
+    if let Some(samples) = options.keys {
+        return keys::print(samples);
     }
     let tenants = if options.smoke { 10 } else { 1_000 };
     let stage = Stage::set(tenants).await?;
