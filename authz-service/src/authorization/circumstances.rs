@@ -95,7 +95,13 @@ impl Circumstances {
     }
 
     /// `None`: it could not be made, and nothing is decided.
-    pub(super) fn context(&self) -> Option<Context> {
-        self.0.clone()
+    pub(super) const fn context(&self) -> Option<&Context> {
+        self.0.as_ref()
+    }
+
+    /// Of which nothing is known, not even that it is not.
+    #[cfg(test)]
+    pub(super) fn blank() -> Self {
+        Self(Some(Context::empty()))
     }
 }

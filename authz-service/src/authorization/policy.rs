@@ -52,27 +52,43 @@ pub(super) fn rule(rule: &Rule) -> Result<Policy, CompileError> {
         }
         Outcome::Deny | Outcome::StepUp { .. } => None,
     };
-    let clauses = [roles, models, classes, beside].into_iter().flatten();
-    let when = all(clauses.chain(rule.when.iter().filter_map(condition)));
-    let unless = match &rule.then {
-        Outcome::StepUp { acr, amr, max_age } => {
-            all([acr_of(acr), amr_of(amr), max_age.map(younger)].into_iter().flatten())
-        }
-        Outcome::Restrict { .. } | Outcome::Deny => None,
-    };
-    let conditions: Vec<Value> = [("when", when), ("unless", unless)]
-        .into_iter()
-        .filter_map(|(kind, body)| Some(json!({"kind": kind, "body": body?})))
-        .collect();
+    let clauses = [roles, models, classes, beside, circumstances(rule)];
+    let when = all(clauses.into_iter().flatten()).map(|body| json!({"kind": "when", "body": body}));
     let policy = json!({
         "effect": "forbid",
         "principal": {"op": "All"},
         "action": rule.endpoints.as_ref().map_or_else(|| json!({"op": "All"}), actions),
         "resource": {"op": "All"},
-        "conditions": conditions,
+        "conditions": when.into_iter().collect::<Vec<_>>(),
         "annotations": {"outcome": rule.then.word()},
     });
     made(rule.name.clone(), policy)
+}
+
+/// One permit for where none of these rules applies, of which each is about the question: only circumstances are left to
+/// look at, and one policy is evaluated instead of one for each rule.
+pub(super) fn clear<'a>(rules: impl Iterator<Item = &'a Rule>) -> Result<Policy, CompileError> {
+    let body = |rule| circumstances(rule).unwrap_or_else(|| json!({"Value": true}));
+    let unless: Vec<Value> = rules.map(|rule| json!({"kind": "unless", "body": body(rule)})).collect();
+    let policy = json!({
+        "effect": "permit",
+        "principal": {"op": "All"},
+        "action": {"op": "All"},
+        "resource": {"op": "All"},
+        "conditions": unless,
+    });
+    made("clear".to_owned(), policy)
+}
+
+/// When a rule applies to what it is about; `None`: always.
+fn circumstances(rule: &Rule) -> Option<Value> {
+    let met = match &rule.then {
+        Outcome::StepUp { acr, amr, max_age } => {
+            all([acr_of(acr), amr_of(amr), max_age.map(younger)].into_iter().flatten())
+        }
+        Outcome::Restrict { .. } | Outcome::Deny => None,
+    };
+    all(rule.when.iter().filter_map(condition).chain(met.as_ref().map(not)))
 }
 
 fn made(id: String, policy: Value) -> Result<Policy, CompileError> {

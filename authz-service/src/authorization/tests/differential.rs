@@ -60,9 +60,14 @@ fn cedar_and_a_plain_reference_agree() {
             let over: Vec<&SpendBound> = asked.over.iter().collect();
             let circumstances =
                 Circumstances::new(&Found { source, now, zone: &zone, login, over: &over, known_since });
+            let questions = cedar.questions(&super::roles(&asked.roles), circumstances);
             let model = asked.model.map(named);
-            let resource = model.as_ref().map_or(Resource::Endpoint, Resource::Model);
-            let word = match cedar.ask(&super::roles(&asked.roles), asked.endpoint, resource, &circumstances) {
+            let (verdict, resource) = match &model {
+                None => (questions.endpoint(asked.endpoint), Resource::Endpoint),
+                Some(model) => (questions.model(asked.endpoint, model), Resource::Model(model)),
+            };
+            assert_eq!(verdict, questions.whole(asked.endpoint, resource), "a slice is not the whole: {rules:?}");
+            let word = match verdict {
                 Verdict::Allow(by) => {
                     assert!(
                         super::super::named(&super::roles(&asked.roles)).any(|role| by == format!("role/{role}")),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use authz_service::authorization::{Circumstances, Found, Login, Resource, Rules, Verdict};
+use authz_service::authorization::{Circumstances, Found, Login, Rules, Verdict};
 use authz_service::registry::EndpointKind;
 use authz_service::resource;
 use bulkhead_tests::policies::{MODEL, Policies};
@@ -61,11 +61,10 @@ fn round(rules: &[Arc<Rules>], model: Option<&ModelName>) -> anyhow::Result<Dura
     for rules in rules.iter().cycle().take(usize::try_from(ROUND)?) {
         let zone = &TimeZone::UTC;
         let found = Found { source: Some(source), now, zone, login: &login, over: &[], known_since: Some(0) };
-        let circumstances = Circumstances::new(&found);
-        let ask = |resource| rules.ask(&roles, EndpointKind::Chat, resource, &circumstances);
-        ensure!(matches!(ask(Resource::Endpoint), Verdict::Allow(_)), "allowed");
+        let questions = rules.questions(&roles, Circumstances::new(&found));
+        ensure!(matches!(questions.endpoint(EndpointKind::Chat), Verdict::Allow(_)), "allowed");
         if let Some(model) = model {
-            ensure!(matches!(ask(Resource::Model(model)), Verdict::Allow(_)), "allowed");
+            ensure!(matches!(questions.model(EndpointKind::Chat, model), Verdict::Allow(_)), "allowed");
         }
     }
     Ok(began.elapsed())
