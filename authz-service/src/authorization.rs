@@ -12,6 +12,7 @@ mod questions;
 mod role;
 mod rule;
 mod slice;
+mod source;
 #[cfg(test)]
 mod tests;
 

@@ -7,8 +7,8 @@ use cedar_policy::{Policy, PolicyId};
 use serde_json::{Value, json};
 
 use super::rule::{Condition, Outcome, Rule};
-use super::{CompileError, refused};
-use crate::identity::discovery::Network;
+use super::{CompileError, refused, source};
+use crate::identity::discovery::{Ends, Network};
 use crate::registry::{EndpointKind, Permits};
 
 /// The name of a role's permit in decisions.
@@ -97,18 +97,10 @@ fn made(id: String, policy: Value) -> Result<Policy, CompileError> {
 
 /// A source that is not known meets every condition on sources: those who cannot be placed are not let off a rule.
 fn condition(condition: &Condition) -> Option<Value> {
-    let source = || attribute(&var("context"), "source");
-    // What is known of it, or true.
-    let placed = |known: Value| {
-        let has = json!({"has": {"left": var("context"), "attr": "source"}});
-        json!({"if-then-else": {"if": has, "then": known, "else": {"Value": true}}})
-    };
-    let among = |networks: &[Network]| {
-        any(networks.iter().map(|network| json!({"isInRange": [source(), {"ip": [value(network.to_string())]}]})))
-    };
+    let or_unplaced = |known: Value| any([known, compare("==", "source", source::UNKNOWN)].into_iter());
     match condition {
-        Condition::SourceIn(networks) => among(networks).map(placed),
-        Condition::SourceOutside(networks) => among(networks).map(|among| placed(not(&among))),
+        Condition::SourceIn(networks) => among(networks).and_then(or_unplaced),
+        Condition::SourceOutside(networks) => among(networks).as_ref().map(not).and_then(or_unplaced),
         Condition::HoursIn { from, to } => hours(*from, *to),
         Condition::HoursOutside { from, to } => hours(*from, *to).map(|within| not(&within)),
         Condition::SpendOver(bound) => {
@@ -121,22 +113,47 @@ fn condition(condition: &Condition) -> Option<Value> {
     }
 }
 
+/// The source is in one of these networks.
+fn among(networks: &[Network]) -> Option<Value> {
+    let (source, source6) = (attribute(&var("context"), "source"), attribute(&var("context"), "source6"));
+    let has = || json!({"has": {"left": var("context"), "attr": "source6"}});
+    any(networks.iter().filter_map(|network| match network.ends() {
+        Ends::V4(first, last) => between(&source, first.to_bits().into(), last.to_bits().into()),
+        Ends::V6(first, last) => {
+            let (first, last) = (source::halves(first), source::halves(last));
+            let high = between(&attribute(&source6, "high"), first.0, last.0);
+            let low = between(&attribute(&source6, "low"), first.1, last.1);
+            all([Some(has()), high, low].into_iter().flatten())
+        }
+    }))
+}
+
+/// Both are meant. `None`: whatever it is.
+fn between(what: &Value, first: i64, last: i64) -> Option<Value> {
+    let against = |operator: &str, with: i64| json!({operator: {"left": what, "right": {"Value": with}}});
+    match (first, last) {
+        (i64::MIN, i64::MAX) => None,
+        (first, last) if first == last => Some(against("==", first)),
+        (first, last) => all([against(">=", first), against("<=", last)].into_iter()),
+    }
+}
+
 /// From the first minute up to the second one; over midnight where the second is not later.
 fn hours(from: u16, to: u16) -> Option<Value> {
     let parts = [compare(">=", "minute", from.into()), compare("<", "minute", to.into())].into_iter();
     if from < to { all(parts) } else { any(parts) }
 }
 
+// One by one: a set in a policy is made anew whenever the policy is evaluated.
+
 fn acr_of(classes: &BTreeSet<String>) -> Option<Value> {
-    let set: Vec<Value> = classes.iter().map(value).collect();
     let acr = attribute(&var("context"), "acr");
-    (!set.is_empty()).then(|| json!({"contains": {"left": {"Set": set}, "right": acr}}))
+    any(classes.iter().map(|class| json!({"==": {"left": acr, "right": value(class)}})))
 }
 
 fn amr_of(methods: &BTreeSet<String>) -> Option<Value> {
-    let set: Vec<Value> = methods.iter().map(value).collect();
     let amr = attribute(&var("context"), "amr");
-    (!set.is_empty()).then(|| json!({"containsAny": {"left": {"Set": set}, "right": amr}}))
+    any(methods.iter().map(|method| json!({"contains": {"left": amr, "right": value(method)}})))
 }
 
 fn younger(age: std::time::Duration) -> Value {

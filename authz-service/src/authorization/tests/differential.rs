@@ -170,9 +170,34 @@ struct Dice(u64);
 
 const NAMES: [&str; 3] = ["big", "mid", "small"];
 const KINDS: [EndpointKind; EndpointKind::ALL.len()] = EndpointKind::ALL;
-const NETWORKS: [&str; 6] = ["10.0.0.0/8", "10.1.0.0/16", "192.0.2.128/25", "2001:db8::/32", "0.0.0.0/0", "::/1"];
-const SOURCES: [&str; 7] =
-    ["10.0.0.1", "10.1.2.3", "192.0.2.127", "192.0.2.128", "2001:db8::1", "::ffff:10.1.0.9", "fe80::1"];
+const NETWORKS: [&str; 12] = [
+    "10.0.0.0/8",
+    "10.1.0.0/16",
+    "10.1.2.3/32",
+    "192.0.2.128/25",
+    "0.0.0.0/0",
+    "2001:db8::/32",
+    "2001:db8:0:1::/64",
+    "2001:db8::8000:0:0:0/65",
+    "2001:db8::1/128",
+    "::/0",
+    "::/1",
+    "::/80",
+];
+const SOURCES: [&str; 12] = [
+    "10.0.0.1",
+    "10.1.2.3",
+    "10.1.2.4",
+    "192.0.2.127",
+    "192.0.2.128",
+    "2001:db8::1",
+    "2001:db8::2",
+    "2001:db8::8000:0:0:1",
+    "2001:db8:0:1:ffff::",
+    "::ffff:10.1.0.9",
+    "::1",
+    "fe80::1",
+];
 
 fn bound(amount: u64) -> SpendBound {
     let watch = Watch { counts: Counts::MicroUsd, each_principal: amount == 1, window: Window::Hour };
