@@ -29,6 +29,7 @@ use self::slice::{Slice, Slices};
 use crate::registry::{EndpointKind, Model, Watch};
 
 pub use circumstances::{Circumstances, Found, Login};
+pub use policy::SharedPolicies;
 pub use questions::Questions;
 pub use role::{BUILT_IN, MEMBER, PLATFORM_OPERATOR, RolePolicy, built_in_endpoints};
 pub use rule::{Condition, Outcome, Rule, SpendBound};
@@ -106,7 +107,7 @@ pub enum Verdict<'a> {
 pub struct CompileError(String);
 
 impl Rules {
-    /// Compiles the rules of a tenant with the roles that its credentials may have.
+    /// Compiles the rules of a tenant with the roles that its credentials may have; `shared` is the same for all tenants.
     ///
     /// # Errors
     /// [`CompileError`] for a policy that Cedar or the schema refuses.
@@ -115,6 +116,7 @@ impl Rules {
         models: impl Iterator<Item = &'a Model>,
         roles: &[&RolePolicy],
         rules: Vec<Rule>,
+        shared: &mut SharedPolicies,
     ) -> Result<Self, CompileError> {
         let models: Vec<&Model> = models.collect();
         let world = World::new(tenant.as_str(), models.iter().copied(), roles.iter().map(|role| role.principal()))?;
@@ -132,11 +134,11 @@ impl Rules {
             };
             let mut reads = Reads::default();
             slice.pick(&rules).for_each(|rule| rule.note(&mut reads));
-            Ok((Arc::from(role.name()), Bound { policy: RolePolicy::clone(role), slice, rules: own, reads }))
+            Ok((Arc::clone(role.shared_name()), Bound { policy: RolePolicy::clone(role), slice, rules: own, reads }))
         };
         let roles: HashMap<Arc<str>, Bound> = roles.iter().map(bind).collect::<Result<_, CompileError>>()?;
         let slices: Vec<Slice> = roles.values().map(|role| role.slice).collect();
-        let slices = Slices::new(&rules, models.into_iter(), &slices)?;
+        let slices = Slices::new(&rules, models.into_iter(), &slices, shared)?;
         let bounds = roles.values().flat_map(|role| &role.reads.spend);
         let watched: BTreeSet<Watch> = bounds.map(|bound| bound.watch).collect();
         let rules = rules.into_iter().map(|rule| (rule.name.clone(), rule)).collect();

@@ -1,15 +1,22 @@
 //! Roles and rules as Cedar policies, in Cedar's JSON form: what operators wrote stands in it as values only, so that no
 //! name can be read as a part of a policy.
 
-use std::collections::BTreeSet;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
-use cedar_policy::{Policy, PolicyId};
+use cedar_policy::{Policy, PolicyId, PolicySet};
 use serde_json::{Value, json};
 
 use super::rule::{Condition, Outcome, Rule};
 use super::{CompileError, refused, source};
 use crate::identity::discovery::{Ends, Network};
 use crate::registry::{EndpointKind, Permits};
+
+/// Policies of the tenants of one set of resources, by their conditions: those that are alike are in memory once, and in
+/// the processor's caches whichever tenant's turn it is.
+#[derive(Debug, Default)]
+pub struct SharedPolicies(HashMap<String, Arc<PolicySet>>);
 
 /// The name of a role's permit in decisions.
 pub(super) fn role_id(role: &str) -> String {
@@ -66,18 +73,28 @@ pub(super) fn rule(rule: &Rule) -> Result<Policy, CompileError> {
 }
 
 /// One permit for where none of these rules applies, of which each is about the question: only circumstances are left to
-/// look at, and one policy is evaluated instead of one for each rule.
-pub(super) fn clear<'a>(rules: impl Iterator<Item = &'a Rule>) -> Result<Policy, CompileError> {
+/// look at, and one policy is evaluated instead of one for each rule. It names no tenant and no rule: tenants whose rules
+/// are alike share it.
+pub(super) fn clear<'a>(
+    rules: impl Iterator<Item = &'a Rule>,
+    shared: &mut SharedPolicies,
+) -> Result<Arc<PolicySet>, CompileError> {
     let body = |rule| circumstances(rule).unwrap_or_else(|| json!({"Value": true}));
-    let unless: Vec<Value> = rules.map(|rule| json!({"kind": "unless", "body": body(rule)})).collect();
-    let policy = json!({
-        "effect": "permit",
-        "principal": {"op": "All"},
-        "action": {"op": "All"},
-        "resource": {"op": "All"},
-        "conditions": unless,
-    });
-    made("clear".to_owned(), policy)
+    let unless: Value = rules.map(|rule| json!({"kind": "unless", "body": body(rule)})).collect();
+    match shared.0.entry(unless.to_string()) {
+        Entry::Occupied(entry) => Ok(Arc::clone(entry.get())),
+        Entry::Vacant(entry) => {
+            let policy = json!({
+                "effect": "permit",
+                "principal": {"op": "All"},
+                "action": {"op": "All"},
+                "resource": {"op": "All"},
+                "conditions": unless,
+            });
+            let policies = PolicySet::from_policies([made("clear".to_owned(), policy)?]).map_err(refused)?;
+            Ok(Arc::clone(entry.insert(Arc::new(policies))))
+        }
+    }
 }
 
 /// When a rule applies to what it is about; `None`: always.

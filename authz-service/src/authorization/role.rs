@@ -99,6 +99,10 @@ impl RolePolicy {
         &self.name
     }
 
+    pub(super) const fn shared_name(&self) -> &Arc<str> {
+        &self.name
+    }
+
     /// What it permits, whatever the circumstances.
     #[must_use]
     pub fn permits(&self) -> &Permits {

@@ -3,12 +3,13 @@
 //! does not.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use cedar_policy::{Authorizer, Decision, Entities, PolicySet, Request};
 use gateway_core::name::ModelName;
 
 use super::rule::Rule;
-use super::{CompileError, MOST_RULES, Resource, policy, refused};
+use super::{CompileError, MOST_RULES, Resource, SharedPolicies, policy, refused};
 use crate::registry::{EndpointKind, Model};
 
 /// Some of a tenant's rules: a bit for each, in their order.
@@ -23,7 +24,7 @@ pub(super) struct Slices {
     /// Those that tell models apart: they meet no endpoint as such.
     telling: Slice,
     /// By the slices that questions can lead to: the permit of where none of the slice's rules applies.
-    clear: HashMap<Slice, PolicySet>,
+    clear: HashMap<Slice, Arc<PolicySet>>,
 }
 
 impl Slice {
@@ -52,6 +53,7 @@ impl Slices {
         rules: &[Rule],
         models: impl Iterator<Item = &'m Model>,
         roles: &[Slice],
+        shared: &mut SharedPolicies,
     ) -> Result<Self, CompileError> {
         if rules.len() > MOST_RULES {
             return Err(refused(format_args!("more than {MOST_RULES} rules")));
@@ -64,8 +66,7 @@ impl Slices {
             clear: HashMap::new(),
         };
         for slice in slices.met(roles) {
-            let policy = policy::clear(slice.pick(rules))?;
-            slices.clear.insert(slice, PolicySet::from_policies([policy]).map_err(refused)?);
+            slices.clear.insert(slice, policy::clear(slice.pick(rules), shared)?);
         }
         Ok(slices)
     }
@@ -107,7 +108,7 @@ impl Slices {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{model, models, named, rule};
+    use super::super::tests::{models, named, rule};
     use super::super::{Condition, Outcome};
     use super::*;
 
@@ -123,7 +124,9 @@ mod tests {
             Rule { when: vec![Condition::Days([1].into())], ..deny("p/days") },
         ];
         let (all, one) = (Slice::of(&rules, |_| true), Slice::of(&rules, |rule| rule.name != "p/all"));
-        let slices = Slices::new(&rules, models()[..3].iter(), &[all, one]).unwrap();
+        let mut shared = SharedPolicies::default();
+        let mut slices = || Slices::new(&rules, models()[..3].iter(), &[all, one], &mut shared).unwrap();
+        let (slices, another) = (slices(), slices());
         let names = |slice: Slice| slice.pick(&rules).map(|rule| &*rule.name).collect::<Vec<_>>();
         let met = |role, kind, model: Option<&str>| {
             let model = model.map(named);
@@ -138,6 +141,8 @@ mod tests {
         assert_eq!(met(all, chat, Some("other/own")), None, "another tenant's");
         // Four of endpoints, three of models: what several questions share is there once.
         assert_eq!(slices.clear.len(), 7);
+        let alike = |(slice, policies): (&Slice, &Arc<PolicySet>)| Arc::ptr_eq(policies, &another.clear[slice]);
+        assert!(slices.clear.iter().all(alike), "another tenant has them too");
     }
 
     #[test]
@@ -146,6 +151,7 @@ mod tests {
             |count: usize| -> Vec<Rule> { (0..count).map(|n| rule(&format!("p/{n}"), Outcome::Deny)).collect() };
         let most = rules(MOST_RULES);
         assert_eq!(Slice::of(&most, |_| true).pick(&most).count(), MOST_RULES);
-        assert!(Slices::new(&rules(MOST_RULES + 1), [&model("big", "h100")].into_iter(), &[]).is_err());
+        let mut shared = SharedPolicies::default();
+        assert!(Slices::new(&rules(MOST_RULES + 1), models().iter(), &[], &mut shared).is_err());
     }
 }

@@ -59,7 +59,14 @@ pub(super) fn rule(name: &str, then: Outcome) -> Rule {
 fn compiled(rules: Vec<Rule>) -> Rules {
     let roles = [role(MEMBER, None, None), role("developer", None, None), role("reader", Some(&["mid"]), None)];
     let roles: Vec<&RolePolicy> = roles.iter().collect();
-    Rules::compile(&TenantName::parse("acme").unwrap(), models()[..3].iter(), &roles, rules).unwrap()
+    Rules::compile(
+        &TenantName::parse("acme").unwrap(),
+        models()[..3].iter(),
+        &roles,
+        rules,
+        &mut SharedPolicies::default(),
+    )
+    .unwrap()
 }
 
 fn at(source: Option<&str>, now: &str, login: &Login) -> Circumstances {
@@ -229,7 +236,9 @@ fn names_are_values_and_never_text_of_a_policy() {
     let roles = [role(MEMBER, None, None), role(hostile, None, None)];
     let roles: Vec<&RolePolicy> = roles.iter().collect();
     let tenant = TenantName::parse("acme").unwrap();
-    let rules = Rules::compile(&tenant, models().iter(), &roles, vec![restrict.clone()]).unwrap();
+    let rules =
+        Rules::compile(&tenant, models().iter(), &roles, vec![restrict.clone()], &mut SharedPolicies::default())
+            .unwrap();
     let now = at(None, NOON, &Login::default());
     assert_eq!(chat(&rules, hostile, "mid", &now), Verdict::Rule(&restrict));
     assert_eq!(chat(&rules, MEMBER, "mid", &now), Verdict::Allow("role/member"));

@@ -41,6 +41,7 @@ enum Word {
 fn cedar_and_a_plain_reference_agree() {
     let tenants = if std::env::var_os("BULKHEAD_FULL").is_some() { 4_000 } else { 200 };
     let (mut dice, mut met) = (Dice(3), BTreeMap::<&str, u32>::new());
+    let mut shared = SharedPolicies::default();
     for _ in 0..tenants {
         let roles = [
             Plain { name: MEMBER, models: None, endpoints: None },
@@ -53,7 +54,7 @@ fn cedar_and_a_plain_reference_agree() {
             roles.iter().map(|plain| role(plain.name, plain.models.as_deref(), plain.endpoints.as_deref())).collect();
         let compiled: Vec<_> = compiled.iter().collect();
         let tenant = TenantName::parse("acme").unwrap();
-        let cedar = Rules::compile(&tenant, models()[..3].iter(), &compiled, rules.clone()).unwrap();
+        let cedar = Rules::compile(&tenant, models()[..3].iter(), &compiled, rules.clone(), &mut shared).unwrap();
         for _ in 0..EACH {
             let asked = dice.question();
             let (source, now, login, known_since) = (asked.source, asked.now, &asked.login, asked.known_since);
