@@ -8,22 +8,29 @@
 mod circumstances;
 mod entities;
 mod policy;
+mod questions;
 mod role;
 mod rule;
+mod slice;
+mod source;
 #[cfg(test)]
 mod tests;
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use cedar_policy::{Authorizer, Decision, PolicySet, Schema, ValidationMode, Validator};
+use cedar_policy::{PolicySet, Schema, ValidationMode, Validator};
 use gateway_core::name::{ModelName, TenantName};
 
 use self::entities::World;
+use self::slice::{Slice, Slices};
 use crate::registry::{EndpointKind, Model, Watch};
 
 pub use circumstances::{Circumstances, Found, Login};
+pub use policy::SharedPolicies;
+pub use questions::Questions;
 pub use role::{BUILT_IN, MEMBER, PLATFORM_OPERATOR, RolePolicy, built_in_endpoints};
 pub use rule::{Condition, Outcome, Rule, SpendBound};
 
@@ -31,27 +38,31 @@ pub use rule::{Condition, Outcome, Rule, SpendBound};
 pub const MOST_RULES: usize = 64;
 
 /// One schema for every policy; `None` only if the text beside this file is no schema.
-static SCHEMA: LazyLock<Option<Schema>> = LazyLock::new(|| {
+static VALIDATOR: LazyLock<Option<Validator>> = LazyLock::new(|| {
     let actions: Vec<_> = EndpointKind::ALL.iter().map(|kind| format!("\"{}\"", kind.name())).collect();
     let what = "principal: [Principal], resource: [Endpoint, Model], context: Circumstances";
     let actions = format!("action {} appliesTo {{ {what} }};", actions.join(", "));
     let types = include_str!("authorization/schema.cedarschema");
-    Schema::from_cedarschema_str(&format!("{types}{actions}")).ok().map(|(schema, _)| schema)
+    Schema::from_cedarschema_str(&format!("{types}{actions}")).ok().map(|(schema, _)| Validator::new(schema))
 });
 
-/// The rules of one tenant, compiled: for each role its permit and the rules that can meet its principals.
+/// The rules of one tenant, compiled for the roles that its credentials may have.
 #[derive(Debug)]
 pub struct Rules {
     world: World,
-    slices: HashMap<Arc<str>, Slice>,
+    roles: HashMap<Arc<str>, Bound>,
+    slices: Slices,
     rules: HashMap<String, Rule>,
     watched: Vec<Watch>,
 }
 
-/// What is evaluated for the principals of one role.
+/// A role, and the rules that can meet its principals.
 #[derive(Debug)]
-struct Slice {
-    policies: PolicySet,
+struct Bound {
+    policy: RolePolicy,
+    slice: Slice,
+    /// Its rules as they are written; roles that meet the same have the same.
+    rules: Arc<PolicySet>,
     reads: Reads,
 }
 
@@ -68,8 +79,6 @@ pub struct Reads {
     pub spend: BTreeSet<SpendBound>,
     /// Which networks the principal is known from.
     pub networks: bool,
-    /// Which model is asked for: the answer for an endpoint is not the answer for its models.
-    pub model: bool,
 }
 
 /// What a request is about.
@@ -98,7 +107,7 @@ pub enum Verdict<'a> {
 pub struct CompileError(String);
 
 impl Rules {
-    /// Compiles the rules of a tenant with the roles that its credentials may have.
+    /// Compiles the rules of a tenant with the roles that its credentials may have; `shared` is the same for all tenants.
     ///
     /// # Errors
     /// [`CompileError`] for a policy that Cedar or the schema refuses.
@@ -107,45 +116,43 @@ impl Rules {
         models: impl Iterator<Item = &'a Model>,
         roles: &[&RolePolicy],
         rules: Vec<Rule>,
+        shared: &mut SharedPolicies,
     ) -> Result<Self, CompileError> {
-        let world = World::new(tenant.as_str(), models, roles.iter().map(|role| role.name()))?;
-        let written: Vec<_> = rules.iter().map(|rule| Ok((rule, policy::rule(rule)?))).collect::<Result<_, _>>()?;
-        let mut slices = HashMap::new();
-        for role in roles {
-            let meets = |rule: &Rule| rule.roles.as_ref().is_none_or(|roles| roles.contains(role.name()));
+        let models: Vec<&Model> = models.collect();
+        let world = World::new(tenant.as_str(), models.iter().copied(), roles.iter().map(|role| role.principal()))?;
+        let policies: Vec<_> = rules.iter().map(policy::rule).collect::<Result<_, _>>()?;
+        validate(&PolicySet::from_policies(policies.iter().cloned()).map_err(refused)?)?;
+        let mut written: HashMap<Slice, Arc<PolicySet>> = HashMap::new();
+        let bind = |role: &&RolePolicy| {
+            let slice = Slice::of(&rules, |rule| rule.roles.as_ref().is_none_or(|roles| roles.contains(role.name())));
+            let own = match written.entry(slice) {
+                Entry::Occupied(entry) => Arc::clone(entry.get()),
+                Entry::Vacant(entry) => {
+                    let own = PolicySet::from_policies(slice.pick(&policies).cloned()).map_err(refused)?;
+                    Arc::clone(entry.insert(Arc::new(own)))
+                }
+            };
             let mut reads = Reads::default();
-            let mut policies = PolicySet::new();
-            if let Some(policy) = role.policy() {
-                policies.add(policy.clone()).map_err(refused)?;
-            }
-            for (rule, policy) in written.iter().filter(|(rule, _)| meets(rule)) {
-                rule.note(&mut reads);
-                policies.add(policy.clone()).map_err(refused)?;
-            }
-            reads.model |= role.permits().models.is_some();
-            validate(&policies)?;
-            slices.insert(Arc::from(role.name()), Slice { policies, reads });
-        }
-        let bounds = slices.values().flat_map(|slice: &Slice| &slice.reads.spend);
+            slice.pick(&rules).for_each(|rule| rule.note(&mut reads));
+            Ok((Arc::clone(role.shared_name()), Bound { policy: RolePolicy::clone(role), slice, rules: own, reads }))
+        };
+        let roles: HashMap<Arc<str>, Bound> = roles.iter().map(bind).collect::<Result<_, CompileError>>()?;
+        let slices: Vec<Slice> = roles.values().map(|role| role.slice).collect();
+        let slices = Slices::new(&rules, models.into_iter(), &slices, shared)?;
+        let bounds = roles.values().flat_map(|role| &role.reads.spend);
         let watched: BTreeSet<Watch> = bounds.map(|bound| bound.watch).collect();
         let rules = rules.into_iter().map(|rule| (rule.name.clone(), rule)).collect();
-        Ok(Self { world, slices, rules, watched: watched.into_iter().collect() })
+        Ok(Self { world, roles, slices, rules, watched: watched.into_iter().collect() })
     }
 
     /// What a decision about a principal of these roles may read; `None` where there is no such role.
     #[must_use]
     pub fn reads(&self, roles: &BTreeSet<Arc<str>>) -> Option<Reads> {
         named(roles).try_fold(Reads::default(), |mut all, role| {
-            let Reads { time, source, ages, spend, networks, model } = &self.slices.get(role)?.reads;
+            let Reads { time, source, ages, spend, networks } = &self.roles.get(role)?.reads;
             all.ages.extend(ages);
             all.spend.extend(spend.iter().cloned());
-            Some(Reads {
-                time: all.time | time,
-                source: all.source | source,
-                networks: all.networks | networks,
-                model: all.model | model,
-                ..all
-            })
+            Some(Reads { time: all.time | time, source: all.source | source, networks: all.networks | networks, ..all })
         })
     }
 
@@ -168,56 +175,10 @@ impl Rules {
         about.peek().is_some() && about.all(|rule| login.meets(&rule.then, now))
     }
 
-    /// Decides one question about a principal of these roles: whatever any of them permits, unless a rule about any of
-    /// them applies.
+    /// What may be asked about a request of a principal of these roles.
     #[must_use]
-    pub fn ask(
-        &self,
-        roles: &BTreeSet<Arc<str>>,
-        endpoint: EndpointKind,
-        resource: Resource<'_>,
-        circumstances: &Circumstances,
-    ) -> Verdict<'_> {
-        let mut verdict = Verdict::Nothing;
-        for role in named(roles) {
-            let Some(next) = self.ask_one(role, endpoint, resource, circumstances) else { return Verdict::Nothing };
-            verdict = match (verdict, next) {
-                (Verdict::Rule(a), Verdict::Rule(b)) => {
-                    Verdict::Rule(std::cmp::max_by(a, b, |a, b| Rule::by_strictness(a, b)))
-                }
-                (one @ Verdict::Rule(_), _) | (_, one @ Verdict::Rule(_)) => one,
-                (one @ Verdict::Allow(_), _) | (Verdict::Nothing, one) => one,
-            };
-        }
-        verdict
-    }
-
-    /// `None`: it could not be evaluated.
-    fn ask_one(
-        &self,
-        role: &str,
-        endpoint: EndpointKind,
-        resource: Resource<'_>,
-        circumstances: &Circumstances,
-    ) -> Option<Verdict<'_>> {
-        let slice = self.slices.get(role)?;
-        let request = self.world.request(role, endpoint, resource, circumstances)?;
-        let response = Authorizer::new().is_authorized(&request, &slice.policies, self.world.entities());
-        let diagnostics = response.diagnostics();
-        // Cedar passes over a policy that fails: a rule that fails must not be one that does not apply.
-        if diagnostics.errors().next().is_some() {
-            return None;
-        }
-        match response.decision() {
-            Decision::Allow => {
-                let by = diagnostics.reason().next().and_then(|id| self.world.name(id.as_ref()));
-                by.map(Verdict::Allow)
-            }
-            Decision::Deny => {
-                let applying = diagnostics.reason().filter_map(|id| self.rules.get(AsRef::<str>::as_ref(id)));
-                Some(applying.max_by(|a, b| Rule::by_strictness(a, b)).map_or(Verdict::Nothing, Verdict::Rule))
-            }
-        }
+    pub fn questions(&self, roles: &BTreeSet<Arc<str>>, circumstances: Circumstances) -> Questions<'_> {
+        Questions::new(self, roles, circumstances)
     }
 }
 
@@ -229,8 +190,8 @@ fn named(roles: &BTreeSet<Arc<str>>) -> impl Iterator<Item = &str> {
 
 /// Strict validation against the one schema.
 fn validate(policies: &PolicySet) -> Result<(), CompileError> {
-    let schema = SCHEMA.clone().ok_or_else(|| CompileError("there is none".to_owned()))?;
-    let result = Validator::new(schema).validate(policies, ValidationMode::Strict);
+    let validator = VALIDATOR.as_ref().ok_or_else(|| CompileError("there is none".to_owned()))?;
+    let result = validator.validate(policies, ValidationMode::Strict);
     match result.validation_errors().next() {
         None => Ok(()),
         Some(error) => Err(refused(error)),

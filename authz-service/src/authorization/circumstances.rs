@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::rule::{Outcome, SpendBound};
+use super::source::Source;
 
 /// Seconds of a network that is not known: younger than any.
 const UNKNOWN: i64 = -1;
@@ -74,7 +75,9 @@ impl Circumstances {
         let weekday = i64::from(local.weekday().to_monday_one_offset());
         let text = |text: &str| RestrictedExpression::new_string(text.to_owned());
         let long = RestrictedExpression::new_long;
+        let Source { source, source6 } = Source::new(source);
         let mut pairs = vec![
+            ("source", long(source)),
             ("minute", long(minute)),
             ("weekday", long(weekday)),
             ("acr", text(login.class.as_deref().unwrap_or_default())),
@@ -83,7 +86,11 @@ impl Circumstances {
             ("over", RestrictedExpression::new_set(over.iter().map(|bound| text(&bound.id())))),
             ("known", long(known)),
         ];
-        pairs.extend(source.map(|source| ("source", RestrictedExpression::new_ip(source.to_canonical().to_string()))));
+        if let Some((high, low)) = source6 {
+            let halves = [("high", long(high)), ("low", long(low))].map(|(name, half)| (name.to_owned(), half));
+            let Ok(address) = RestrictedExpression::new_record(halves) else { return Self(None) };
+            pairs.push(("source6", address));
+        }
         Self(Context::from_pairs(pairs.into_iter().map(|(name, value)| (name.to_owned(), value))).ok())
     }
 
@@ -95,7 +102,13 @@ impl Circumstances {
     }
 
     /// `None`: it could not be made, and nothing is decided.
-    pub(super) fn context(&self) -> Option<Context> {
-        self.0.clone()
+    pub(super) const fn context(&self) -> Option<&Context> {
+        self.0.as_ref()
+    }
+
+    /// Of which nothing is known, not even that it is not.
+    #[cfg(test)]
+    pub(super) fn blank() -> Self {
+        Self(Some(Context::empty()))
     }
 }

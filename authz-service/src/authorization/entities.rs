@@ -1,22 +1,28 @@
 //! Cedar's entities of one tenant: made when its resources are read, and never while a request waits.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::LazyLock;
 
 use cedar_policy::{Entities, Entity, EntityId, EntityTypeName, EntityUid, Request, RestrictedExpression};
 use gateway_core::name::ModelName;
 
-use super::{Circumstances, CompileError, Resource, policy, refused};
+use super::{Circumstances, CompileError, Resource, refused};
 use crate::registry::{EndpointKind, Model};
 
-/// A tenant, its models, the endpoints, and a principal for each role that its credentials may have.
+/// A tenant, its models, the endpoints, and the principals of the roles that its credentials may have.
 #[derive(Debug)]
 pub(super) struct World {
     entities: Entities,
     models: HashMap<ModelName, EntityUid>,
-    endpoints: HashMap<EndpointKind, Served>,
-    /// By role: its principal, and the name of the policy that permits.
-    principals: HashMap<String, (EntityUid, String)>,
 }
+
+/// The same for every tenant; `None` only if Cedar refused our own words.
+static ENDPOINTS: LazyLock<Option<HashMap<EndpointKind, Served>>> = LazyLock::new(|| {
+    let of = |kind: EndpointKind| {
+        Ok((kind, Served { resource: uid("Endpoint", kind.name())?, action: uid("Action", kind.name())? }))
+    };
+    EndpointKind::ALL.into_iter().map(of).collect::<Result<_, CompileError>>().ok()
+});
 
 /// An endpoint as a resource, and as an action.
 #[derive(Debug)]
@@ -26,10 +32,10 @@ struct Served {
 }
 
 impl World {
-    pub(super) fn new<'m, 'r>(
+    pub(super) fn new<'m, 'p>(
         tenant: &str,
         models: impl Iterator<Item = &'m Model>,
-        roles: impl Iterator<Item = &'r str>,
+        principals: impl Iterator<Item = &'p EntityUid>,
     ) -> Result<Self, CompileError> {
         let tenant = uid("Tenant", tenant)?;
         let mut all = vec![entity(tenant.clone(), [])?];
@@ -39,50 +45,43 @@ impl World {
             all.push(entity(name.clone(), [tenant.clone(), class])?);
             names.insert(model.name.clone(), name);
         }
-        let mut endpoints = HashMap::new();
-        for kind in EndpointKind::ALL {
-            let (resource, action) = (uid("Endpoint", kind.name())?, uid("Action", kind.name())?);
-            all.push(entity(resource.clone(), [tenant.clone()])?);
-            endpoints.insert(kind, Served { resource, action });
+        for served in ENDPOINTS.iter().flat_map(HashMap::values) {
+            all.push(entity(served.resource.clone(), [tenant.clone()])?);
         }
-        let mut principals = HashMap::new();
-        for role in roles {
-            let principal = uid("Principal", role)?;
+        for principal in principals {
             let of = [("tenant".to_owned(), RestrictedExpression::new_entity_uid(tenant.clone()))];
-            let parents = HashSet::from([uid("Role", role)?]);
+            let parents = HashSet::from([uid("Role", principal.id().unescaped())?]);
             all.push(Entity::new(principal.clone(), HashMap::from(of), parents).map_err(refused)?);
-            principals.insert(role.to_owned(), (principal, policy::role_id(role)));
         }
         let entities = Entities::from_entities(all, None).map_err(refused)?;
-        Ok(Self { entities, models: names, endpoints, principals })
+        Ok(Self { entities, models: names })
     }
 
     pub(super) const fn entities(&self) -> &Entities {
         &self.entities
     }
 
-    /// The name of a role's permit, as it stands here.
-    pub(super) fn name(&self, policy: &str) -> Option<&str> {
-        self.principals.values().map(|(_, name)| name.as_str()).find(|name| *name == policy)
-    }
-
     /// `None`: something in the question is not of this tenant.
     pub(super) fn request(
         &self,
-        role: &str,
+        principal: &EntityUid,
         endpoint: EndpointKind,
         resource: Resource<'_>,
         circumstances: &Circumstances,
     ) -> Option<Request> {
-        let (principal, _) = self.principals.get(role)?;
-        let served = self.endpoints.get(&endpoint)?;
+        let served = ENDPOINTS.as_ref()?.get(&endpoint)?;
         let resource = match resource {
             Resource::Endpoint => &served.resource,
             Resource::Model(name) => self.models.get(name)?,
         };
-        let context = circumstances.context()?;
+        let context = circumstances.context()?.clone();
         Request::new(principal.clone(), served.action.clone(), resource.clone(), context, None).ok()
     }
+}
+
+/// A principal of a role.
+pub(super) fn principal(role: &str) -> Result<EntityUid, CompileError> {
+    uid("Principal", role)
 }
 
 fn entity<const N: usize>(uid: EntityUid, parents: [EntityUid; N]) -> Result<Entity, CompileError> {

@@ -1,15 +1,22 @@
 //! Roles and rules as Cedar policies, in Cedar's JSON form: what operators wrote stands in it as values only, so that no
 //! name can be read as a part of a policy.
 
-use std::collections::BTreeSet;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
-use cedar_policy::{Policy, PolicyId};
+use cedar_policy::{Policy, PolicyId, PolicySet};
 use serde_json::{Value, json};
 
 use super::rule::{Condition, Outcome, Rule};
-use super::{CompileError, refused};
-use crate::identity::discovery::Network;
+use super::{CompileError, refused, source};
+use crate::identity::discovery::{Ends, Network};
 use crate::registry::{EndpointKind, Permits};
+
+/// Policies of the tenants of one set of resources, by their conditions: those that are alike are in memory once, and in
+/// the processor's caches whichever tenant's turn it is.
+#[derive(Debug, Default)]
+pub struct SharedPolicies(HashMap<String, Arc<PolicySet>>);
 
 /// The name of a role's permit in decisions.
 pub(super) fn role_id(role: &str) -> String {
@@ -52,27 +59,53 @@ pub(super) fn rule(rule: &Rule) -> Result<Policy, CompileError> {
         }
         Outcome::Deny | Outcome::StepUp { .. } => None,
     };
-    let clauses = [roles, models, classes, beside].into_iter().flatten();
-    let when = all(clauses.chain(rule.when.iter().filter_map(condition)));
-    let unless = match &rule.then {
-        Outcome::StepUp { acr, amr, max_age } => {
-            all([acr_of(acr), amr_of(amr), max_age.map(younger)].into_iter().flatten())
-        }
-        Outcome::Restrict { .. } | Outcome::Deny => None,
-    };
-    let conditions: Vec<Value> = [("when", when), ("unless", unless)]
-        .into_iter()
-        .filter_map(|(kind, body)| Some(json!({"kind": kind, "body": body?})))
-        .collect();
+    let clauses = [roles, models, classes, beside, circumstances(rule)];
+    let when = all(clauses.into_iter().flatten()).map(|body| json!({"kind": "when", "body": body}));
     let policy = json!({
         "effect": "forbid",
         "principal": {"op": "All"},
         "action": rule.endpoints.as_ref().map_or_else(|| json!({"op": "All"}), actions),
         "resource": {"op": "All"},
-        "conditions": conditions,
+        "conditions": when.into_iter().collect::<Vec<_>>(),
         "annotations": {"outcome": rule.then.word()},
     });
     made(rule.name.clone(), policy)
+}
+
+/// One permit for where none of these rules applies, of which each is about the question: only circumstances are left to
+/// look at, and one policy is evaluated instead of one for each rule. It names no tenant and no rule: tenants whose rules
+/// are alike share it.
+pub(super) fn clear<'a>(
+    rules: impl Iterator<Item = &'a Rule>,
+    shared: &mut SharedPolicies,
+) -> Result<Arc<PolicySet>, CompileError> {
+    let body = |rule| circumstances(rule).unwrap_or_else(|| json!({"Value": true}));
+    let unless: Value = rules.map(|rule| json!({"kind": "unless", "body": body(rule)})).collect();
+    match shared.0.entry(unless.to_string()) {
+        Entry::Occupied(entry) => Ok(Arc::clone(entry.get())),
+        Entry::Vacant(entry) => {
+            let policy = json!({
+                "effect": "permit",
+                "principal": {"op": "All"},
+                "action": {"op": "All"},
+                "resource": {"op": "All"},
+                "conditions": unless,
+            });
+            let policies = PolicySet::from_policies([made("clear".to_owned(), policy)?]).map_err(refused)?;
+            Ok(Arc::clone(entry.insert(Arc::new(policies))))
+        }
+    }
+}
+
+/// When a rule applies to what it is about; `None`: always.
+fn circumstances(rule: &Rule) -> Option<Value> {
+    let met = match &rule.then {
+        Outcome::StepUp { acr, amr, max_age } => {
+            all([acr_of(acr), amr_of(amr), max_age.map(younger)].into_iter().flatten())
+        }
+        Outcome::Restrict { .. } | Outcome::Deny => None,
+    };
+    all(rule.when.iter().filter_map(condition).chain(met.as_ref().map(not)))
 }
 
 fn made(id: String, policy: Value) -> Result<Policy, CompileError> {
@@ -81,18 +114,10 @@ fn made(id: String, policy: Value) -> Result<Policy, CompileError> {
 
 /// A source that is not known meets every condition on sources: those who cannot be placed are not let off a rule.
 fn condition(condition: &Condition) -> Option<Value> {
-    let source = || attribute(&var("context"), "source");
-    // What is known of it, or true.
-    let placed = |known: Value| {
-        let has = json!({"has": {"left": var("context"), "attr": "source"}});
-        json!({"if-then-else": {"if": has, "then": known, "else": {"Value": true}}})
-    };
-    let among = |networks: &[Network]| {
-        any(networks.iter().map(|network| json!({"isInRange": [source(), {"ip": [value(network.to_string())]}]})))
-    };
+    let or_unplaced = |known: Value| any([known, compare("==", "source", source::UNKNOWN)].into_iter());
     match condition {
-        Condition::SourceIn(networks) => among(networks).map(placed),
-        Condition::SourceOutside(networks) => among(networks).map(|among| placed(not(&among))),
+        Condition::SourceIn(networks) => among(networks).and_then(or_unplaced),
+        Condition::SourceOutside(networks) => among(networks).as_ref().map(not).and_then(or_unplaced),
         Condition::HoursIn { from, to } => hours(*from, *to),
         Condition::HoursOutside { from, to } => hours(*from, *to).map(|within| not(&within)),
         Condition::SpendOver(bound) => {
@@ -105,22 +130,47 @@ fn condition(condition: &Condition) -> Option<Value> {
     }
 }
 
+/// The source is in one of these networks.
+fn among(networks: &[Network]) -> Option<Value> {
+    let (source, source6) = (attribute(&var("context"), "source"), attribute(&var("context"), "source6"));
+    let has = || json!({"has": {"left": var("context"), "attr": "source6"}});
+    any(networks.iter().filter_map(|network| match network.ends() {
+        Ends::V4(first, last) => between(&source, first.to_bits().into(), last.to_bits().into()),
+        Ends::V6(first, last) => {
+            let (first, last) = (source::halves(first), source::halves(last));
+            let high = between(&attribute(&source6, "high"), first.0, last.0);
+            let low = between(&attribute(&source6, "low"), first.1, last.1);
+            all([Some(has()), high, low].into_iter().flatten())
+        }
+    }))
+}
+
+/// Both are meant. `None`: whatever it is.
+fn between(what: &Value, first: i64, last: i64) -> Option<Value> {
+    let against = |operator: &str, with: i64| json!({operator: {"left": what, "right": {"Value": with}}});
+    match (first, last) {
+        (i64::MIN, i64::MAX) => None,
+        (first, last) if first == last => Some(against("==", first)),
+        (first, last) => all([against(">=", first), against("<=", last)].into_iter()),
+    }
+}
+
 /// From the first minute up to the second one; over midnight where the second is not later.
 fn hours(from: u16, to: u16) -> Option<Value> {
     let parts = [compare(">=", "minute", from.into()), compare("<", "minute", to.into())].into_iter();
     if from < to { all(parts) } else { any(parts) }
 }
 
+// One by one: a set in a policy is made anew whenever the policy is evaluated.
+
 fn acr_of(classes: &BTreeSet<String>) -> Option<Value> {
-    let set: Vec<Value> = classes.iter().map(value).collect();
     let acr = attribute(&var("context"), "acr");
-    (!set.is_empty()).then(|| json!({"contains": {"left": {"Set": set}, "right": acr}}))
+    any(classes.iter().map(|class| json!({"==": {"left": acr, "right": value(class)}})))
 }
 
 fn amr_of(methods: &BTreeSet<String>) -> Option<Value> {
-    let set: Vec<Value> = methods.iter().map(value).collect();
     let amr = attribute(&var("context"), "amr");
-    (!set.is_empty()).then(|| json!({"containsAny": {"left": {"Set": set}, "right": amr}}))
+    any(methods.iter().map(|method| json!({"contains": {"left": amr, "right": value(method)}})))
 }
 
 fn younger(age: std::time::Duration) -> Value {

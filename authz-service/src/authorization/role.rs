@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use cedar_policy::{Authorizer, Decision, Policy, PolicySet};
+use cedar_policy::{Authorizer, Decision, EntityUid, PolicySet};
 
 use super::entities::World;
-use super::{Circumstances, CompileError, Resource, policy, refused, validate};
+use super::{Circumstances, CompileError, Resource, entities, policy, refused, validate};
 use crate::registry::{EndpointKind, Model, Permits};
 
 /// The role of a credential that names none: all that its tenant may.
@@ -48,8 +48,9 @@ const fn users(endpoint: EndpointKind) -> &'static [&'static str] {
 #[derive(Clone, Debug)]
 pub struct RolePolicy {
     name: Arc<str>,
-    policy: Option<Policy>,
-    permits: Permits,
+    permit: Arc<str>,
+    permits: Arc<Permits>,
+    principal: Arc<EntityUid>,
 }
 
 impl RolePolicy {
@@ -64,16 +65,16 @@ impl RolePolicy {
         models: impl Iterator<Item = &'a Model> + Clone,
     ) -> Result<Self, CompileError> {
         let mut policies = PolicySet::new();
-        let policy = policy::role(name, wanted)?;
-        if let Some(policy) = &policy {
-            policies.add(policy.clone()).map_err(refused)?;
+        if let Some(policy) = policy::role(name, wanted)? {
+            policies.add(policy).map_err(refused)?;
         }
         validate(&policies)?;
         // A tenant that may use all of them stands for any: its name is no tenant's.
-        let world = World::new("*", models.clone(), [name].into_iter())?;
+        let principal = entities::principal(name)?;
+        let world = World::new("*", models.clone(), [&principal].into_iter())?;
         let circumstances = Circumstances::none();
         let permitted = |endpoint, resource: Resource<'_>| {
-            let request = world.request(name, endpoint, resource, &circumstances);
+            let request = world.request(&principal, endpoint, resource, &circumstances);
             request.is_some_and(|request| {
                 let response = Authorizer::new().is_authorized(&request, &policies, world.entities());
                 response.decision() == Decision::Allow && response.diagnostics().errors().next().is_none()
@@ -88,7 +89,8 @@ impl RolePolicy {
             endpoints: wanted.endpoints.as_ref().map(|_| endpoints.clone()),
             roles: BTreeSet::from([Arc::from(name)]),
         };
-        Ok(Self { name: Arc::from(name), policy, permits })
+        let (permit, permits) = (Arc::from(policy::role_id(name)), Arc::new(permits));
+        Ok(Self { name: Arc::from(name), permit, permits, principal: Arc::new(principal) })
     }
 
     /// Its name.
@@ -97,14 +99,32 @@ impl RolePolicy {
         &self.name
     }
 
+    pub(super) const fn shared_name(&self) -> &Arc<str> {
+        &self.name
+    }
+
     /// What it permits, whatever the circumstances.
     #[must_use]
-    pub const fn permits(&self) -> &Permits {
+    pub fn permits(&self) -> &Permits {
         &self.permits
     }
 
-    /// Its permit, if there is anything that it permits.
-    pub(super) const fn policy(&self) -> Option<&Policy> {
-        self.policy.as_ref()
+    /// The name of its permit in decisions.
+    pub(super) fn permit(&self) -> &str {
+        &self.permit
+    }
+
+    /// Its principal in questions.
+    pub(super) fn principal(&self) -> &EntityUid {
+        &self.principal
+    }
+
+    /// Whether it permits this, of what its tenant may.
+    pub(super) fn permits_at(&self, endpoint: EndpointKind, resource: Resource<'_>) -> bool {
+        let model = match resource {
+            Resource::Endpoint => true,
+            Resource::Model(name) => self.permits.models.as_ref().is_none_or(|models| models.contains(name)),
+        };
+        model && self.permits.endpoints.as_ref().is_none_or(|kinds| kinds.contains(&endpoint))
     }
 }

@@ -9,7 +9,7 @@ use gateway_core::name::ModelName;
 
 use super::Reads;
 use crate::identity::discovery::Network;
-use crate::registry::{Counts, EndpointKind, Watch};
+use crate::registry::{Counts, EndpointKind, Model, Watch};
 
 /// One rule. Each part that is absent narrows nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,8 +112,19 @@ impl Rule {
         if let Outcome::StepUp { max_age: Some(age), .. } = self.then {
             reads.ages.insert(age);
         }
-        let restricts = matches!(self.then, Outcome::Restrict { .. });
-        reads.model |= restricts || self.models.is_some() || self.gpu_classes.is_some();
+    }
+
+    /// Whether it is about some models and not about others, and so about no endpoint as such.
+    pub(super) const fn tells_models_apart(&self) -> bool {
+        self.models.is_some() || self.gpu_classes.is_some() || matches!(self.then, Outcome::Restrict { .. })
+    }
+
+    /// Whether it can apply to a model.
+    pub(super) fn is_for(&self, model: &Model) -> bool {
+        let listed = self.models.as_ref().is_none_or(|models| models.contains(&model.name));
+        let of_class = self.gpu_classes.as_ref().is_none_or(|classes| classes.contains(&model.gpu_class));
+        let barred = !matches!(&self.then, Outcome::Restrict { to } if to.contains(&model.name));
+        listed && of_class && barred
     }
 }
 

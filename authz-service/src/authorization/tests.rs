@@ -59,7 +59,14 @@ pub(super) fn rule(name: &str, then: Outcome) -> Rule {
 fn compiled(rules: Vec<Rule>) -> Rules {
     let roles = [role(MEMBER, None, None), role("developer", None, None), role("reader", Some(&["mid"]), None)];
     let roles: Vec<&RolePolicy> = roles.iter().collect();
-    Rules::compile(&TenantName::parse("acme").unwrap(), models()[..3].iter(), &roles, rules).unwrap()
+    Rules::compile(
+        &TenantName::parse("acme").unwrap(),
+        models()[..3].iter(),
+        &roles,
+        rules,
+        &mut SharedPolicies::default(),
+    )
+    .unwrap()
 }
 
 fn at(source: Option<&str>, now: &str, login: &Login) -> Circumstances {
@@ -72,7 +79,7 @@ fn at(source: Option<&str>, now: &str, login: &Login) -> Circumstances {
 const NOON: &str = "2026-11-22T12:00:00Z";
 
 fn chat<'a>(rules: &'a Rules, role: &str, model: &str, circumstances: &Circumstances) -> Verdict<'a> {
-    rules.ask(&roles(&[role]), EndpointKind::Chat, Resource::Model(&named(model)), circumstances)
+    rules.questions(&roles(&[role]), circumstances.clone()).model(EndpointKind::Chat, &named(model))
 }
 
 fn hardware_key() -> Outcome {
@@ -115,7 +122,7 @@ fn of_several_roles_each_permit_counts_and_each_rule() {
     let about = |name: &str, role: &str, then| Rule { roles: Some([role.into()].into()), ..rule(name, then) };
     let chat = |rules: &Rules, names: &[&str], model: &str| {
         let now = at(None, NOON, &Login::default());
-        match rules.ask(&roles(names), EndpointKind::Chat, Resource::Model(&named(model)), &now) {
+        match rules.questions(&roles(names), now).model(EndpointKind::Chat, &named(model)) {
             Verdict::Allow(by) => by.to_owned(),
             Verdict::Rule(rule) => rule.name.clone(),
             Verdict::Nothing => String::new(),
@@ -157,6 +164,19 @@ fn what_nobody_knows_lets_nobody_off() {
 }
 
 #[test]
+fn a_rule_that_fails_is_a_refusal() {
+    let night = Condition::HoursIn { from: 22 * 60, to: 6 * 60 };
+    let timed = Rule { when: vec![night], models: Some([named("big")].into()), ..rule("p/night", Outcome::Deny) };
+    let rules = compiled(vec![timed, Rule { roles: Some(["reader".into()].into()), ..rule("p/no", Outcome::Deny) }]);
+    let blank = |role: &str| rules.questions(&roles(&[role]), Circumstances::blank());
+    assert_eq!(blank("developer").model(EndpointKind::Chat, &named("big")), Verdict::Nothing);
+    assert_eq!(blank("reader").model(EndpointKind::Chat, &named("big")), Verdict::Nothing, "though another applies");
+    assert!(matches!(blank("reader").endpoint(EndpointKind::Chat), Verdict::Rule(_)), "it is not about endpoints");
+    let known = at(None, NOON, &Login::default());
+    assert_eq!(chat(&rules, "developer", "big", &known), Verdict::Allow("role/developer"));
+}
+
+#[test]
 fn hours_and_days_are_the_tenants_own() {
     let night = Condition::HoursIn { from: 22 * 60, to: 6 * 60 };
     let rules = compiled(vec![Rule { when: vec![night], ..rule("p/night", Outcome::Deny) }]);
@@ -185,10 +205,10 @@ fn rules_tell_what_they_read() {
     let rules = compiled(vec![aged, timed]);
     let reads = |role| rules.reads(&roles(&[role])).unwrap();
     assert_eq!(reads("developer"), Reads { ages: [Duration::from_secs(900)].into(), ..Reads::default() });
-    assert_eq!(reads("reader"), Reads { time: true, model: true, ..Reads::default() });
+    assert_eq!(reads("reader"), Reads { time: true, ..Reads::default() });
     assert_eq!(rules.reads(&roles(&[])), Some(Reads::default()));
     assert_eq!(rules.reads(&roles(&["reader", "nobody"])), None);
-    let both = Reads { time: true, model: true, ..reads("developer") };
+    let both = Reads { time: true, ..reads("developer") };
     assert_eq!(rules.reads(&roles(&["developer", "reader"])), Some(both));
 }
 
@@ -216,7 +236,9 @@ fn names_are_values_and_never_text_of_a_policy() {
     let roles = [role(MEMBER, None, None), role(hostile, None, None)];
     let roles: Vec<&RolePolicy> = roles.iter().collect();
     let tenant = TenantName::parse("acme").unwrap();
-    let rules = Rules::compile(&tenant, models().iter(), &roles, vec![restrict.clone()]).unwrap();
+    let rules =
+        Rules::compile(&tenant, models().iter(), &roles, vec![restrict.clone()], &mut SharedPolicies::default())
+            .unwrap();
     let now = at(None, NOON, &Login::default());
     assert_eq!(chat(&rules, hostile, "mid", &now), Verdict::Rule(&restrict));
     assert_eq!(chat(&rules, MEMBER, "mid", &now), Verdict::Allow("role/member"));

@@ -2,7 +2,6 @@
 //!
 //! Where a tenant has no rules, nothing is asked and nothing changes.
 
-use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -12,7 +11,7 @@ use gateway_core::denial::{Code, Denial};
 use gateway_core::name::ModelName;
 
 use super::{Arrival, Grounds, Stop};
-use crate::authorization::{Circumstances, Found, Outcome, Reads, Resource, Rule, Rules, SpendBound, Verdict};
+use crate::authorization::{Circumstances, Found, Outcome, Questions, Reads, Rule, Rules, SpendBound, Verdict};
 use crate::identity::Identity;
 use crate::ledger::Now;
 use crate::registry::{EndpointKind, Registry, Tenant};
@@ -26,11 +25,9 @@ pub(super) struct Access<'a> {
 
 struct Asked<'a> {
     rules: &'a Rules,
+    questions: Questions<'a>,
     reads: Option<Reads>,
-    circumstances: Circumstances,
     now: jiff::Timestamp,
-    /// The answer for chat where models are not told apart: it holds for each of them.
-    chat: OnceCell<Verdict<'a>>,
 }
 
 impl<'a> Access<'a> {
@@ -39,7 +36,8 @@ impl<'a> Access<'a> {
         let rules = registry.rules.get(&tenant.name).map(|rules| {
             let reads = rules.reads(&identity.permits.roles);
             let circumstances = circumstances(grounds, identity, tenant, arrival, reads.as_ref());
-            Asked { rules, reads, circumstances, now: arrival.now, chat: OnceCell::new() }
+            let questions = rules.questions(&identity.permits.roles, circumstances);
+            Asked { rules, questions, reads, now: arrival.now }
         });
         Self { registry, identity, rules }
     }
@@ -61,8 +59,7 @@ impl<'a> Access<'a> {
         let Some(asked) = &self.rules else {
             return Ok(roles.iter().map(|role| format!("role/{role}")).collect::<Vec<_>>().join(" "));
         };
-        let ask = || asked.rules.ask(roles, endpoint, Resource::Endpoint, &asked.circumstances);
-        match if endpoint == EndpointKind::Chat { *asked.chat.get_or_init(ask) } else { ask() } {
+        match asked.questions.endpoint(endpoint) {
             Verdict::Allow(by) => Ok(by.to_owned()),
             Verdict::Rule(rule) => Err(denial(rule, Code::PolicyDenied.into()).into()),
             Verdict::Nothing => Err(Code::EndpointNotAllowed.into()),
@@ -100,14 +97,8 @@ impl<'a> Access<'a> {
         within.map(|most| Duration::from_secs(most.saturating_sub(age))).min().unwrap_or(Duration::MAX)
     }
 
-    fn chat(&self, model: &ModelName) -> Option<Verdict<'_>> {
-        let asked = self.rules.as_ref()?;
-        let roles = &self.identity.permits.roles;
-        let ask = |resource| asked.rules.ask(roles, EndpointKind::Chat, resource, &asked.circumstances);
-        if asked.reads.as_ref().is_some_and(|reads| !reads.model) {
-            return Some(*asked.chat.get_or_init(|| ask(Resource::Endpoint)));
-        }
-        Some(ask(Resource::Model(model)))
+    fn chat(&self, model: &ModelName) -> Option<Verdict<'a>> {
+        Some(self.rules.as_ref()?.questions.model(EndpointKind::Chat, model))
     }
 }
 

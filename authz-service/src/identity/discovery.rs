@@ -24,7 +24,7 @@ use self::provider::{Kept, Provider};
 use super::jwt::{KeySet, NamedKey};
 use crate::registry::{Discovery, IssuerKeys, Registry};
 
-pub use address::{Network, NetworkError};
+pub use address::{Ends, Network, NetworkError};
 pub use endpoint::UrlError;
 
 /// The longest that a request waits for its issuer's keys: Envoy waits 250 ms for the whole decision.

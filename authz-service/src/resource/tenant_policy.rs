@@ -19,7 +19,7 @@ use super::problem::{Place, Problems, nearest};
 use super::quantity::Quantity;
 use super::role::{Role, canonical, each_model};
 use super::tenant;
-use crate::authorization::{MOST_RULES, Outcome, RolePolicy, Rule, Rules};
+use crate::authorization::{MOST_RULES, Outcome, RolePolicy, Rule, Rules, SharedPolicies};
 use crate::registry::{EndpointKind, Method, Model};
 
 /// `TenantPolicy.spec`.
@@ -130,7 +130,8 @@ pub(super) fn compile(
     if problems.count() > before || objects.policies.iter().any(|object| !object.whole) {
         return Compiled::default();
     }
-    let whole = |(tenant, (rules, place))| known.whole(tenants.get(tenant)?, rules, place);
+    let mut shared = SharedPolicies::default();
+    let whole = |(tenant, (rules, place))| known.whole(tenants.get(tenant)?, rules, place, &mut shared);
     let ruled = by_tenant.into_iter().filter(|(_, (rules, _))| !rules.is_empty());
     let errors = errors.into_iter().filter(|(_, texts)| *texts != Words::default());
     let errors = errors.map(|(tenant, texts)| (tenant, Arc::new(texts))).collect();
@@ -149,12 +150,18 @@ impl TenantPolicySpec {
 
 impl Known<'_> {
     /// The rules of one tenant, together.
-    fn whole(&self, of: &tenant::Compiled, rules: Vec<Rule>, place: Place) -> Option<(TenantName, Arc<Rules>)> {
+    fn whole(
+        &self,
+        of: &tenant::Compiled,
+        rules: Vec<Rule>,
+        place: Place,
+        shared: &mut SharedPolicies,
+    ) -> Option<(TenantName, Arc<Rules>)> {
         let tenant = &of.tenant;
         let roles = self.roles.iter().filter(|(_, _, role)| role.is_for(tenant.name.as_str()));
         let roles: Vec<&RolePolicy> = roles.map(|(_, _, role)| role.policy()).collect();
         let models = each_model(self.models).filter(|model| tenant.models.contains(&model.name));
-        let compiled = Rules::compile(&tenant.name, models, &roles, rules);
+        let compiled = Rules::compile(&tenant.name, models, &roles, rules, shared);
         let compiled = compiled.inspect_err(|error| self.problems.add(place, error.to_string())).ok()?;
         Some((tenant.name.clone(), Arc::new(compiled)))
     }

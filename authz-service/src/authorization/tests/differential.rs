@@ -41,6 +41,7 @@ enum Word {
 fn cedar_and_a_plain_reference_agree() {
     let tenants = if std::env::var_os("BULKHEAD_FULL").is_some() { 4_000 } else { 200 };
     let (mut dice, mut met) = (Dice(3), BTreeMap::<&str, u32>::new());
+    let mut shared = SharedPolicies::default();
     for _ in 0..tenants {
         let roles = [
             Plain { name: MEMBER, models: None, endpoints: None },
@@ -53,16 +54,21 @@ fn cedar_and_a_plain_reference_agree() {
             roles.iter().map(|plain| role(plain.name, plain.models.as_deref(), plain.endpoints.as_deref())).collect();
         let compiled: Vec<_> = compiled.iter().collect();
         let tenant = TenantName::parse("acme").unwrap();
-        let cedar = Rules::compile(&tenant, models()[..3].iter(), &compiled, rules.clone()).unwrap();
+        let cedar = Rules::compile(&tenant, models()[..3].iter(), &compiled, rules.clone(), &mut shared).unwrap();
         for _ in 0..EACH {
             let asked = dice.question();
             let (source, now, login, known_since) = (asked.source, asked.now, &asked.login, asked.known_since);
             let over: Vec<&SpendBound> = asked.over.iter().collect();
             let circumstances =
                 Circumstances::new(&Found { source, now, zone: &zone, login, over: &over, known_since });
+            let questions = cedar.questions(&super::roles(&asked.roles), circumstances);
             let model = asked.model.map(named);
-            let resource = model.as_ref().map_or(Resource::Endpoint, Resource::Model);
-            let word = match cedar.ask(&super::roles(&asked.roles), asked.endpoint, resource, &circumstances) {
+            let (verdict, resource) = match &model {
+                None => (questions.endpoint(asked.endpoint), Resource::Endpoint),
+                Some(model) => (questions.model(asked.endpoint, model), Resource::Model(model)),
+            };
+            assert_eq!(verdict, questions.whole(asked.endpoint, resource), "a slice is not the whole: {rules:?}");
+            let word = match verdict {
                 Verdict::Allow(by) => {
                     assert!(
                         super::super::named(&super::roles(&asked.roles)).any(|role| by == format!("role/{role}")),
@@ -165,9 +171,34 @@ struct Dice(u64);
 
 const NAMES: [&str; 3] = ["big", "mid", "small"];
 const KINDS: [EndpointKind; EndpointKind::ALL.len()] = EndpointKind::ALL;
-const NETWORKS: [&str; 6] = ["10.0.0.0/8", "10.1.0.0/16", "192.0.2.128/25", "2001:db8::/32", "0.0.0.0/0", "::/1"];
-const SOURCES: [&str; 7] =
-    ["10.0.0.1", "10.1.2.3", "192.0.2.127", "192.0.2.128", "2001:db8::1", "::ffff:10.1.0.9", "fe80::1"];
+const NETWORKS: [&str; 12] = [
+    "10.0.0.0/8",
+    "10.1.0.0/16",
+    "10.1.2.3/32",
+    "192.0.2.128/25",
+    "0.0.0.0/0",
+    "2001:db8::/32",
+    "2001:db8:0:1::/64",
+    "2001:db8::8000:0:0:0/65",
+    "2001:db8::1/128",
+    "::/0",
+    "::/1",
+    "::/80",
+];
+const SOURCES: [&str; 12] = [
+    "10.0.0.1",
+    "10.1.2.3",
+    "10.1.2.4",
+    "192.0.2.127",
+    "192.0.2.128",
+    "2001:db8::1",
+    "2001:db8::2",
+    "2001:db8::8000:0:0:1",
+    "2001:db8:0:1:ffff::",
+    "::ffff:10.1.0.9",
+    "::1",
+    "fe80::1",
+];
 
 fn bound(amount: u64) -> SpendBound {
     let watch = Watch { counts: Counts::MicroUsd, each_principal: amount == 1, window: Window::Hour };

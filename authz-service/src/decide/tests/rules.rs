@@ -1,7 +1,9 @@
 //! Decisions under rules: challenges, refusals, what the list of models shows, how long a grant is held.
 
 use super::*;
-use crate::authorization::{BUILT_IN, Condition, Login, Outcome, RolePolicy, Rule, Rules, built_in_endpoints};
+use crate::authorization::{
+    BUILT_IN, Condition, Login, Outcome, RolePolicy, Rule, Rules, SharedPolicies, built_in_endpoints,
+};
 use crate::identity::Party;
 use crate::identity::job::{Shown, Start};
 use crate::registry::{Jobs, Method};
@@ -21,7 +23,8 @@ pub(super) fn rules_for(world: &mut World, tenant: &str, rules: Vec<Rule>) {
         RolePolicy::compile(name, &wanted, models.iter().map(AsRef::as_ref)).unwrap()
     });
     let roles: Vec<_> = roles.iter().collect();
-    let compiled = Rules::compile(&tenant.name, models.iter().map(AsRef::as_ref), &roles, rules).unwrap();
+    let mut shared = SharedPolicies::default();
+    let compiled = Rules::compile(&tenant.name, models.iter().map(AsRef::as_ref), &roles, rules, &mut shared).unwrap();
     world.registry.rules.insert(tenant.name.clone(), Arc::new(compiled));
 }
 

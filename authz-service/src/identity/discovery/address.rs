@@ -12,6 +12,15 @@ pub struct Network {
     prefix: u32,
 }
 
+/// The first address of a block and the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ends {
+    /// Of IPv4.
+    V4(Ipv4Addr, Ipv4Addr),
+    /// Of IPv6.
+    V6(Ipv6Addr, Ipv6Addr),
+}
+
 /// A text is no block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("is no block of addresses, as `10.1.0.0/16` or `::1/128`")]
@@ -45,6 +54,21 @@ impl Network {
     pub fn holds(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         width(address) == width(self.address) && self.cut(bits(address)) == bits(self.address)
+    }
+
+    /// Its first address and its last.
+    #[must_use]
+    pub fn ends(&self) -> Ends {
+        match self.address {
+            IpAddr::V4(first) => {
+                let behind = u32::MAX.checked_shr(self.prefix).unwrap_or(0);
+                Ends::V4(first, Ipv4Addr::from_bits(first.to_bits() | behind))
+            }
+            IpAddr::V6(first) => {
+                let behind = u128::MAX.checked_shr(self.prefix).unwrap_or(0);
+                Ends::V6(first, Ipv6Addr::from_bits(first.to_bits() | behind))
+            }
+        }
     }
 
     /// Without the bits behind the prefix.
@@ -181,6 +205,20 @@ mod tests {
         assert!(network("10.1.0.0/16").holds(ip("10.1.255.255")) && !network("10.1.0.0/16").holds(ip("10.2.0.0")));
         assert!(network("0.0.0.0/0").holds(ip("255.1.2.3")) && !network("0.0.0.0/0").holds(ip("::1")));
         assert!(network("::/0").holds(ip("ffff::")) && !network("::/0").holds(ip("1.2.3.4")));
+        for (block, first, last) in [
+            ("0.0.0.0/0", "0.0.0.0", "255.255.255.255"),
+            ("10.1.2.3/32", "10.1.2.3", "10.1.2.3"),
+            ("192.0.2.128/25", "192.0.2.128", "192.0.2.255"),
+        ] {
+            assert_eq!(network(block).ends(), Ends::V4(first.parse().unwrap(), last.parse().unwrap()), "{block}");
+        }
+        for (block, first, last) in [
+            ("::/0", "::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
+            ("2001:db8::/65", "2001:db8::", "2001:db8::7fff:ffff:ffff:ffff"),
+            ("::1/128", "::1", "::1"),
+        ] {
+            assert_eq!(network(block).ends(), Ends::V6(first.parse().unwrap(), last.parse().unwrap()), "{block}");
+        }
         for none in [
             "10.0.0.0",
             "10.0.0.0/33",
