@@ -2,8 +2,8 @@
 //!
 //! Cedar text is no input: `policy` writes each policy as Cedar's JSON, with names and numbers as values, and one schema
 //! holds for all of them. What roles permit does not depend on the request: it is asked once, when they are written. Rules
-//! do, and are asked for each request, over entities that are prepared. Never reads a clock, and what cannot be
-//! evaluated is refused.
+//! do: a request is asked about those that can meet it (`slice`). Never reads a clock, and what cannot be evaluated is
+//! refused.
 
 mod circumstances;
 mod entities;
@@ -34,7 +34,7 @@ pub use questions::Questions;
 pub use role::{BUILT_IN, MEMBER, PLATFORM_OPERATOR, RolePolicy, built_in_endpoints};
 pub use rule::{Condition, Outcome, Rule, SpendBound};
 
-/// The most rules of one tenant: each is evaluated for each request.
+/// The most rules of one tenant: each that can meet a request is evaluated for it, and has a bit of a number.
 pub const MOST_RULES: usize = 64;
 
 /// One schema for every policy; `None` only if the text beside this file is no schema.
