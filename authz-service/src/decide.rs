@@ -26,7 +26,7 @@ use gateway_core::headers::{self, Head};
 use gateway_core::name::{ModelName, TenantName};
 use gateway_core::wire;
 
-use crate::identity::api_key::KeyRecord;
+use crate::identity::api_key::Keys;
 use crate::identity::certificate::RevokedSerials;
 use crate::identity::discovery::KeyRing;
 use crate::identity::job::JobRecord;
@@ -71,7 +71,7 @@ pub struct Grounds<'a> {
     /// The keys that issuers publish.
     pub published: &'a KeyRing,
     /// What the store keeps of API keys, by key id.
-    pub keys: &'a HashMap<String, KeyRecord>,
+    pub keys: &'a Keys,
     /// Clients' certificates that operators revoked.
     pub revoked_certificates: &'a RevokedSerials,
     /// The tenants' own keys of providers.

@@ -14,7 +14,6 @@ mod signing_key;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -27,7 +26,7 @@ use super::{
     AdminError, AuditPage, AuthorityMade, CertificateIssued, CreateKey, CreatedKey, IssueCertificate, IssuedRow,
     JobRow, KeyRow, NewSigningKey, Operations, Operator, Reloaded, Usage,
 };
-use crate::identity::api_key::KeyRecord;
+use crate::identity::api_key::{KeyRecord, Keys};
 use crate::identity::certificate::Serial;
 use crate::identity::job::JobRecord;
 use crate::ledger::Ledger;
@@ -52,7 +51,7 @@ pub trait Running: Send + Sync + 'static {
     /// What provider keys are sealed under.
     fn kek(&self) -> &Kek;
     /// What is kept of every API key, by id.
-    fn keys(&self) -> Arc<HashMap<String, KeyRecord>>;
+    fn keys(&self) -> Arc<Keys>;
     /// Decides by these records from now on; what ended a key meanwhile stays.
     fn keep_keys(&self, records: Vec<KeyRecord>);
     /// When a key was last used, if it ever was.

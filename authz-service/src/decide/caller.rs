@@ -70,8 +70,9 @@ fn by_certificate(
 
 fn by_key(grounds: &Grounds<'_>, text: &str, arrival: &Arrival<'_>) -> Result<Identity, CredentialError> {
     let parsed = ApiKeyText::parse(text)?;
-    let (record, terms) = (grounds.keys.get(&parsed.id), grounds.registry.keys.get(&parsed.id));
-    api_key::check(&parsed, record, terms.map(AsRef::as_ref), arrival.source, arrival.now).map(Identity::from)
+    let record = api_key::nearest(grounds.keys, &parsed.id);
+    let terms = || grounds.registry.keys.get(&parsed.id).map(AsRef::as_ref);
+    api_key::check(&parsed, record, terms, arrival.source, arrival.now).map(Identity::from)
 }
 
 fn by_job(

@@ -18,7 +18,7 @@ use gateway_core::price::{ModelCost, Prices};
 use jiff::{SignedDuration, Timestamp};
 
 use super::*;
-use crate::identity::api_key::NewKey;
+use crate::identity::api_key::{KeyRecord, Keys, NewKey};
 use crate::ledger::{Now, Subject};
 use crate::registry::{
     Audit, Counts, Endpoint, KeyAges, KeyTerms, Limit, Method, Model, Permits, Plan, Provider, Refill, Reserve, Scope,
@@ -35,7 +35,7 @@ static OWN: LazyLock<Own> = LazyLock::new(Own::default);
 /// What decisions are made from, and the credentials that prove somebody in it.
 pub(crate) struct World {
     pub(crate) registry: Registry,
-    pub(crate) keys: HashMap<String, KeyRecord>,
+    pub(crate) keys: Keys,
     pub(crate) jobs: HashMap<String, Arc<JobRecord>>,
     revoked_certificates: RevokedSerials,
     ledger: Ledger,
@@ -92,7 +92,7 @@ impl World {
         let own = BTreeSet::from([("acme", "open")]);
         let mut world = Self {
             registry,
-            keys: HashMap::new(),
+            keys: Keys::new(),
             jobs: HashMap::new(),
             revoked_certificates: RevokedSerials::new(),
             ledger: Ledger::default(),

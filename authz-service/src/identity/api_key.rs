@@ -6,8 +6,10 @@
 mod record;
 mod spelling;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::ops::Bound;
 
 use aws_lc_rs::digest;
 use gateway_core::name::TenantName;
@@ -188,26 +190,38 @@ impl fmt::Debug for KeyHash {
     }
 }
 
-/// Decides a presented key by what the store (`record`) and the resources (`terms`) hold under its id: both must, for
-/// the same tenant. The secret is compared whether there is a record or not, and before anything else is told apart.
+/// What the store keeps of keys, in the order of their ids. In a hash table a look-up that misses touches less memory than
+/// one that hits, and its time tells strangers which ids there are; here both end at a record.
+pub type Keys = BTreeMap<String, KeyRecord>;
+
+/// The record under an id, or the one nearest to it: [`check`] tells them apart, when it has compared the secret.
+#[must_use]
+pub fn nearest<'a>(keys: &'a Keys, id: &str) -> Option<&'a KeyRecord> {
+    let bounds = (Bound::Included(id), Bound::Unbounded);
+    let next = keys.range::<str, _>(bounds).next().or_else(|| keys.last_key_value());
+    next.map(|(_, record)| record)
+}
+
+/// Decides a presented key by what the store (`record`: the [`nearest`]) and the resources (`terms`) hold under its id:
+/// both must, for the same tenant. The secret is compared whoever's the record is, and before anything else is told apart.
 ///
 /// # Errors
 /// [`CredentialError`]: unknown, wrong secret, revoked, expired and used from elsewhere are one to strangers; the reason is
 /// for the log.
-pub fn check(
+pub fn check<'a>(
     parsed: &Parsed,
     record: Option<&KeyRecord>,
-    terms: Option<&KeyTerms>,
+    terms: impl FnOnce() -> Option<&'a KeyTerms>,
     source: Option<IpAddr>,
     now: Timestamp,
 ) -> Result<KeyIdentity, CredentialError> {
     let dummy = KeyHash::dummy();
     let genuine = parsed.hash.matches(record.map_or(&dummy, |record| &record.hash));
-    let record = record.ok_or(CredentialError::invalid("api key: unknown"))?;
-    if !bool::from(genuine) || record.id != parsed.id {
+    let record = record.filter(|record| record.id == parsed.id).ok_or(CredentialError::invalid("api key: unknown"))?;
+    if !bool::from(genuine) {
         return Err(CredentialError::invalid("api key: wrong secret"));
     }
-    let terms = in_force(record, terms, now)?;
+    let terms = in_force(record, terms(), now)?;
     may_come_from(terms, source)?;
     Ok(KeyIdentity {
         id: record.id.clone(),

@@ -1,13 +1,12 @@
 //! Those who stand behind a credential that the service made, each by name: whenever it is shown, what they may use is
 //! looked up, and what all of them may is what it permits.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 
 use gateway_core::name::TenantName;
 use jiff::Timestamp;
 
-use super::api_key::{self, KeyRecord};
+use super::api_key::{self, KeyRecord, Keys};
 use super::{CredentialError, CredentialKind, Identity, KEY_PRINCIPAL, instant};
 use crate::authorization::MEMBER;
 use crate::identity::jwt::LEEWAY;
@@ -38,7 +37,7 @@ pub struct Standing<'a> {
     /// What operators wrote.
     pub registry: &'a Registry,
     /// What the store keeps of API keys, by key id.
-    pub keys: &'a HashMap<String, KeyRecord>,
+    pub keys: &'a Keys,
     /// From where the credential is shown, as far as the proxy says.
     pub source: Option<IpAddr>,
     /// Now.

@@ -15,7 +15,6 @@ mod signing_keys;
 mod sources;
 mod start;
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -36,7 +35,7 @@ use super::revocations::Revocations;
 use super::watch;
 use crate::cli::ServeOptions;
 use crate::decide::{self, Arrival, Decision, Grounds};
-use crate::identity::api_key::KeyRecord;
+use crate::identity::api_key::Keys;
 use crate::identity::certificate::RevokedSerials;
 use crate::identity::discovery::KeyRing;
 use crate::identity::jwt::own::Own;
@@ -61,7 +60,7 @@ pub fn wall_clock() -> Clock {
 /// Everything that listeners share.
 pub struct Service {
     registry: Arc<ArcSwap<Registry>>,
-    pub(super) keys: ArcSwap<HashMap<String, KeyRecord>>,
+    pub(super) keys: ArcSwap<Keys>,
     pub(super) own_keys: ArcSwap<OwnKeys>,
     pub(super) revoked_certificates: ArcSwap<RevokedSerials>,
     pub(super) ledger: Ledger,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use authz_service::decide::{self, Allow, Decision, Deny, Grounds, OwnKeys};
-use authz_service::identity::api_key::{KeyRecord, NewKey};
+use authz_service::identity::api_key::{KeyRecord, Keys, NewKey};
 use authz_service::identity::certificate::RevokedSerials;
 use authz_service::identity::discovery::KeyRing;
 use authz_service::identity::jwt::own::Own;
@@ -38,7 +38,7 @@ const PROXY: &str = "edge-1";
 /// One case's state: its keys, its ledger.
 pub struct Pure {
     registry: Registry,
-    keys: HashMap<String, KeyRecord>,
+    keys: Keys,
     ledger: Ledger,
     credentials: BTreeMap<String, String>,
     exchanges: AtomicU64,
@@ -52,7 +52,7 @@ impl Pure {
     #[must_use]
     pub fn new(case: &Case) -> Self {
         let mut policies = case.policies();
-        let mut keys = HashMap::new();
+        let mut keys = Keys::new();
         let mint = |name: String| {
             let words: Vec<&str> = name.split(' ').collect();
             let text = match words[..] {
@@ -300,7 +300,7 @@ fn set(headers: &mut Fields, name: &str, value: &str) {
 }
 
 /// A key as `bulkhead key create --tenant TENANT` makes it, with `--model` and `--endpoint` understood.
-fn key(policies: &mut Policies, keys: &mut HashMap<String, KeyRecord>, tenant: &str, more: &[&str]) -> String {
+fn key(policies: &mut Policies, keys: &mut Keys, tenant: &str, more: &[&str]) -> String {
     let made = NewKey::generate(&mut system_random).expect("random bytes");
     let now = jiff::Timestamp::now();
     let mut spec = json!({"tenant": tenant, "createdAt": now, "expiresAt": now + jiff::SignedDuration::from_hours(24)});

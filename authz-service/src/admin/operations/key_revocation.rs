@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::{Inner, Running, milliseconds};
 use crate::admin::{AdminError, KeyRow, Operator};
-use crate::identity::api_key::KeyRecord;
+use crate::identity::api_key::{KeyRecord, Keys};
 use crate::store::Command;
 
 impl<R: Running> Inner<R> {
@@ -21,7 +21,7 @@ impl<R: Running> Inner<R> {
             return Err(AdminError::unknown("key", &id, known));
         }
         let now = self.running.time();
-        let these = |records: &HashMap<String, KeyRecord>| descendants(records, [id.as_str()]);
+        let these = |records: &Keys| descendants(records, [id.as_str()]);
         self.tighten(&these(&records), now);
         let _one = self.running.changes().lock().await;
         let ids = these(&self.running.keys());
@@ -40,7 +40,7 @@ impl<R: Running> Inner<R> {
 
     pub(super) async fn revoke_keys(&self, by: Operator, tenant: TenantName) -> Result<Vec<KeyRow>, AdminError> {
         let (registry, before) = (self.running.registry(), self.running.keys());
-        let of_tenant = |records: &HashMap<String, KeyRecord>| -> Vec<String> {
+        let of_tenant = |records: &Keys| -> Vec<String> {
             let kept = records.values().filter(|record| record.tenant == tenant).map(|record| record.id.clone());
             let in_files = registry.keys.values().filter(|terms| terms.tenant == tenant).map(|terms| terms.id.clone());
             let all: BTreeSet<String> = kept.chain(in_files).collect();
@@ -85,7 +85,7 @@ fn not_durable(error: AdminError) -> AdminError {
 }
 
 /// These keys, each with what came of it by rotation behind it.
-fn descendants<'a>(records: &HashMap<String, KeyRecord>, ids: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+fn descendants<'a>(records: &Keys, ids: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let children: HashMap<&str, &str> =
         records.values().filter_map(|record| Some((record.parent.as_deref()?, record.id.as_str()))).collect();
     let (mut seen, mut all) = (BTreeSet::new(), Vec::new());

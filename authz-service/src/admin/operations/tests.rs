@@ -87,7 +87,7 @@ pub(super) struct House {
     ledger: Ledger,
     kek: Kek,
     registry: StdMutex<Arc<Registry>>,
-    keys: StdMutex<HashMap<String, KeyRecord>>,
+    keys: StdMutex<Keys>,
     changes: Mutex<()>,
     vault: StdMutex<BTreeMap<(String, String), VaultRow>>,
     revoked: StdMutex<RevokedSerials>,
@@ -120,7 +120,7 @@ impl Running for House {
         &self.kek
     }
 
-    fn keys(&self) -> Arc<HashMap<String, KeyRecord>> {
+    fn keys(&self) -> Arc<Keys> {
         Arc::new(self.keys.lock().unwrap().clone())
     }
 
@@ -265,7 +265,7 @@ async fn a_key_that_is_answered_works_and_is_nowhere_in_the_clear() {
     let parsed = ApiKeyText::parse(created.key.expose()).unwrap();
     let records = house.keys();
     let terms = registry.keys.get(&created.id).map(|terms| &**terms);
-    let identity = api_key::check(&parsed, records.get(&created.id), terms, None, Timestamp::now());
+    let identity = api_key::check(&parsed, records.get(&created.id), || terms, None, Timestamp::now());
     assert_eq!(identity.unwrap().tenant.as_str(), "acme");
     assert_eq!(created.expires_at.subsec_nanosecond(), 0);
     assert_eq!(actions(&admin).await, ["key.create acme uid:1000"]);

@@ -151,14 +151,15 @@ fn a_key_is_good_until_it_expires_or_is_three_days_old() {
     let key = new_key();
     let parsed = ApiKeyText::parse(key.text.expose()).unwrap();
     let long = KeyTerms { expires_at: time("2027-01-01T00:00:00Z"), ..terms(&key) };
-    let ok = |terms: &KeyTerms, now| check(&parsed, Some(&record(&key)), Some(terms), None, time(now)).is_ok();
+    let ok = |terms: &KeyTerms, now| check(&parsed, Some(&record(&key)), || Some(terms), None, time(now)).is_ok();
     assert!(ok(&terms(&key), "2026-01-01T23:59:59Z"));
     assert!(!ok(&terms(&key), "2026-01-02T00:00:00Z"));
     assert!(ok(&long, "2026-01-03T23:59:59.999999999Z"));
     assert!(!ok(&long, "2026-01-04T00:00:00Z"));
-    let short = check(&parsed, Some(&record(&key)), Some(&terms(&key)), None, time("2026-01-01T00:00:01Z")).unwrap();
+    let written = terms(&key);
+    let short = check(&parsed, Some(&record(&key)), || Some(&written), None, time("2026-01-01T00:00:01Z")).unwrap();
     assert_eq!(short.expires_at, time("2026-01-02T00:00:00Z"));
-    let got = check(&parsed, Some(&record(&key)), Some(&long), None, time("2026-01-01T00:00:01Z")).unwrap();
+    let got = check(&parsed, Some(&record(&key)), || Some(&long), None, time("2026-01-01T00:00:01Z")).unwrap();
     let expires_at = time("2026-01-04T00:00:00Z");
     let (chain, permits, limits) = (key.id.clone(), long.permits, long.limits);
     let want = KeyIdentity { id: key.id, tenant: long.tenant, permits, limits, chain, placed: false, expires_at };
@@ -178,13 +179,13 @@ fn unknown_revoked_expired_and_wrong_are_one_to_strangers() {
     let globex = KeyTerms { tenant: tenant("globex"), ..terms(&key) };
     let other_terms = terms(&other);
     let expired = KeyTerms { expires_at: now, ..terms(&key) };
-    assert!(check(&parsed, Some(&good), Some(&good_terms), None, now).is_ok());
+    assert!(check(&parsed, Some(&good), || Some(&good_terms), None, now).is_ok());
     let cases: [(Option<&KeyRecord>, Option<&KeyTerms>, &str); 10] = [
         (None, Some(&good_terms), "api key: unknown"),
         (None, None, "api key: unknown"),
         (Some(&wrong), Some(&good_terms), "api key: wrong secret"),
         (Some(&wrong_and_revoked), Some(&good_terms), "api key: wrong secret"),
-        (Some(&misfiled), Some(&good_terms), "api key: wrong secret"),
+        (Some(&misfiled), Some(&good_terms), "api key: unknown"),
         (Some(&revoked), Some(&good_terms), "api key: revoked"),
         (Some(&good), None, "api key: no resource"),
         (Some(&good), Some(&globex), "api key: the resource is another tenant's"),
@@ -192,7 +193,7 @@ fn unknown_revoked_expired_and_wrong_are_one_to_strangers() {
         (Some(&good), Some(&expired), "api key: expired"),
     ];
     for (record, terms, reason) in cases {
-        let error = check(&parsed, record, terms, None, now).unwrap_err();
+        let error = check(&parsed, record, || terms, None, now).unwrap_err();
         assert_eq!(error.reason(), reason);
         assert_eq!(error.to_string(), "the credential is not valid");
         assert_eq!(error.code(), gateway_core::denial::Code::InvalidCredential);
@@ -204,7 +205,8 @@ fn no_text_hashes_to_the_stand_in() {
     let zeros = KeyRecord { hash: KeyHash::dummy(), ..record(&new_key()) };
     let key = new_key();
     let parsed = ApiKeyText::parse(key.text.expose()).unwrap();
-    assert!(check(&parsed, Some(&zeros), Some(&terms(&key)), None, time("2026-01-01T12:00:00Z")).is_err());
+    let written = terms(&key);
+    assert!(check(&parsed, Some(&zeros), || Some(&written), None, time("2026-01-01T12:00:00Z")).is_err());
     assert_eq!(KeyHash::from_bytes(*key.hash.as_bytes()), key.hash);
 }
 
@@ -229,7 +231,7 @@ fn the_earliest_of_its_ends_ends_a_key() {
                     };
                     let ends = [Some(expiry), Some(age.min(72)), Some(chain - 12), overlap];
                     let want = created + hours(ends.into_iter().flatten().min().unwrap());
-                    let at = |now| check(&parsed, Some(&record), Some(&terms), None, now);
+                    let at = |now| check(&parsed, Some(&record), || Some(&terms), None, now);
                     let nanosecond = SignedDuration::from_nanos(1);
                     assert_eq!(at(want).unwrap_err().reason(), "api key: expired", "{terms:?} {record:?}");
                     let last = at(want - nanosecond);
@@ -257,4 +259,24 @@ fn a_key_that_takes_over_is_of_the_same_chain_and_what_ended_stays_ended() {
     let mut late = KeyRecord { revoked_at: Some(made), ..first };
     late.keep_ended(&KeyRecord { revoked_at: None, rotated: rotated.clone(), ..late.clone() });
     assert_eq!((late.revoked_at, late.rotated), (Some(made), rotated), "nor the other way round");
+}
+
+#[test]
+fn a_look_up_ends_at_a_record_whatever_the_id_and_only_its_own_is_good() {
+    let keys: Vec<NewKey> = (0..20).map(|_| new_key()).collect();
+    let known: Keys = keys.iter().map(|key| (key.id.clone(), record(key))).collect();
+    let now = time("2026-01-01T00:00:01Z");
+    for key in &keys {
+        assert_eq!(nearest(&known, &key.id).unwrap().id, key.id);
+        let parsed = ApiKeyText::parse(key.text.expose()).unwrap();
+        let written = terms(key);
+        assert!(check(&parsed, nearest(&known, &key.id), || Some(&written), None, now).is_ok());
+        let others: Keys =
+            known.iter().filter(|(id, _)| **id != key.id).map(|(id, one)| (id.clone(), one.clone())).collect();
+        let other = nearest(&others, &key.id).unwrap();
+        let error = check(&parsed, Some(other), || panic!("looked up"), None, now).unwrap_err();
+        assert_eq!((error.code(), error.reason()), (gateway_core::denial::Code::InvalidCredential, "api key: unknown"));
+    }
+    assert_eq!(nearest(&known, "zzzzzzzzzzzz").map(|record| &record.id), known.keys().last());
+    assert_eq!(nearest(&Keys::new(), "abcdefghijkl"), None);
 }

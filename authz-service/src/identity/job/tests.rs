@@ -1,6 +1,6 @@
 //! A job's life by an injected clock, without store or network.
 
-use std::collections::HashMap;
+use crate::identity::api_key::Keys;
 
 use super::*;
 use crate::decide::tests::{NOW, World};
@@ -104,7 +104,7 @@ fn a_job_may_what_its_starter_may_now() {
     let id = world.registry.keys.values().find(|key| key.permits.models.is_some()).unwrap().id.clone();
     let (record, _) = started(&key(&id), 26, None);
     // the key has expired by then; what it started goes on
-    let identity = |world: &World, keys: &HashMap<_, _>| {
+    let identity = |world: &World, keys: &Keys| {
         let standing = Standing { registry: &world.registry, keys, source: None, now: at(25 * 60) };
         Identity::of_job(&record, Shown::Current, at(26 * 60), &standing, EndpointKind::Chat)
     };

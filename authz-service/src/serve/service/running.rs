@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::start::own_key;
 use super::{NewSigningKeyError, Rotation, Service};
 use crate::admin::operations::Running;
-use crate::identity::api_key::KeyRecord;
+use crate::identity::api_key::{KeyRecord, Keys};
 use crate::identity::certificate::{RevokedSerials, Serial};
 use crate::identity::job::JobRecord;
 use crate::ledger::Ledger;
@@ -44,13 +44,13 @@ impl Running for Service {
         &self.kek
     }
 
-    fn keys(&self) -> Arc<HashMap<String, KeyRecord>> {
+    fn keys(&self) -> Arc<Keys> {
         self.keys.load_full()
     }
 
     fn keep_keys(&self, records: Vec<KeyRecord>) {
         self.keys.rcu(|keys| {
-            let mut keys = HashMap::clone(keys);
+            let mut keys = Keys::clone(keys);
             for record in &records {
                 let mut record = record.clone();
                 if let Some(known) = keys.get(&record.id) {

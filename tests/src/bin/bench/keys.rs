@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
 use authz_service::decide::{Arrival, Decision, Grounds, OwnKeys, decide};
-use authz_service::identity::api_key::{KeyHash, KeyRecord, NewKey};
+use authz_service::identity::api_key::{KeyHash, KeyRecord, Keys, NewKey};
 use authz_service::identity::certificate::RevokedSerials;
 use authz_service::identity::discovery::KeyRing;
 use authz_service::identity::jwt::own::Own;
@@ -67,7 +67,7 @@ pub(crate) fn print(samples: usize) -> anyhow::Result<()> {
 /// What decisions are made from: the standard resources, and keys of acme's.
 struct House {
     registry: Registry,
-    records: HashMap<String, KeyRecord>,
+    records: Keys,
     revoked: RevokedSerials,
     published: KeyRing,
     own: Own,
@@ -104,7 +104,7 @@ impl House {
         let problems = |problems: Vec<resource::Problem>| anyhow::anyhow!("{problems:?}");
         Ok(Self {
             registry: resource::load(directory.path()).map_err(problems)?.registry,
-            records: HashMap::new(),
+            records: Keys::new(),
             revoked: RevokedSerials::new(),
             published: KeyRing::offline(),
             own: Own::default(),

@@ -25,7 +25,7 @@ fn is_good(house: &House, key: &str, now: Timestamp) -> Result<(), &'static str>
     let parsed = api_key::ApiKeyText::parse(key).unwrap();
     let (records, registry) = (house.keys(), house.registry());
     let terms = registry.keys.get(&parsed.id).map(AsRef::as_ref);
-    api_key::check(&parsed, records.get(&parsed.id), terms, None, now).map(drop).map_err(|error| error.reason())
+    api_key::check(&parsed, records.get(&parsed.id), || terms, None, now).map(drop).map_err(|error| error.reason())
 }
 
 fn files(house: &House) -> BTreeSet<String> {
