@@ -39,7 +39,7 @@ pub(crate) fn print(samples: usize) -> anyhow::Result<()> {
     println!("| keys | µs a good key | to 10 keys | µs an unknown id |");
     println!("|---:|---:|---:|---:|");
     let mut first = None;
-    for keys in [10, 10_000, 100_000] {
+    for keys in [10, 10_000, 100_000, 1_000_000] {
         let (good, unknown) = costs(keys)?;
         let first = *first.get_or_insert(good);
         println!("| {keys} | {good:.2} | {:.2} | {unknown:.2} |", good / first);
