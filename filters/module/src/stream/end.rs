@@ -52,15 +52,10 @@ impl Inline {
         shared.under_way.set(shared.under_way.get().saturating_sub(1));
         self.stop_waiting();
         let flow = std::mem::take(self.flow());
-        let (code, detail) = match &flow.refused {
-            Some(denial) => (Some(denial.code.row().code), denial.logged()),
-            None => (None, String::new()),
-        };
-        let handle = self.grant.held.signed.clone();
         if shared.waiting.borrow_mut().remove(&id).is_some() {
             shared.pool.borrow_mut().leave(id);
         }
-        let end = stream_end(&flow, handle.clone());
+        let end = stream_end(&flow, self.grant.held.signed.clone());
         match (self.stage, flow.accounting) {
             (Stage::Sent(ticket), Some(accounting)) => {
                 let settlement = accounting.settle(&end);
@@ -73,15 +68,15 @@ impl Inline {
             _ => {
                 let refusal = Refusal {
                     request_id: flow.request_id,
-                    status: host::response_code().unwrap_or(0),
-                    details: host::code_details(),
-                    denial: code.unwrap_or_default().to_owned(),
-                    detail,
-                    grant: handle,
+                    status: end.status.unwrap_or(0),
+                    details: end.code_details,
+                    denial: end.denial.unwrap_or_default().to_owned(),
+                    detail: flow.refused.map(|denial| denial.logged()).unwrap_or_default(),
+                    grant: end.signed,
                     model: self.model,
                     ..Refusal::default()
                 };
-                shared.outbox.borrow_mut().refuse(refusal, host::now_ms());
+                shared.outbox.borrow_mut().refuse(refusal, end.now_ms);
             }
         }
     }
