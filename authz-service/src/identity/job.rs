@@ -214,13 +214,17 @@ impl Identity {
         standing: &Standing<'_>,
         endpoint: EndpointKind,
     ) -> Result<Self, CredentialError> {
-        let started_by = job.party.unexpiring(&job.tenant, standing, endpoint)?;
         let key = Acting::of(&job.party, &job.tenant, standing)?;
+        // a key that has expired meanwhile is no reason to stop what it started
+        let (permits, limits) = match &key {
+            Some(key) => (key.terms.permits.clone(), key.terms.limits.clone()),
+            None => (job.party.permits(&job.tenant, standing, endpoint)?, Vec::new()),
+        };
         Ok(Self {
             tenant: job.tenant.clone(),
             principal: key.as_ref().map_or_else(|| job.party.name.clone(), Acting::principal),
-            permits: started_by.0,
-            limits: started_by.1,
+            permits,
+            limits,
             certificate_bound: job.certificate.is_some(),
             bound: job.certificate.is_some() || key.as_ref().is_some_and(|key| key.placed),
             chain: key.as_ref().map(|key| key.chain.clone()),

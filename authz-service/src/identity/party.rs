@@ -11,7 +11,7 @@ use super::{CredentialError, CredentialKind, Identity, KEY_PRINCIPAL, instant};
 use crate::authorization::MEMBER;
 use crate::identity::jwt::LEEWAY;
 use crate::identity::jwt::own::Exchanged;
-use crate::registry::{EndpointKind, KeyTerms, Limit, Permits, Registry};
+use crate::registry::{EndpointKind, KeyTerms, Permits, Registry};
 
 /// One of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,24 +105,6 @@ impl Party {
         let issuer = trusting.into_iter().flatten().find(|issuer| issuer.tenant == *tenant);
         let issuer = issuer.ok_or(CredentialError::invalid("party: its issuer is not trusted any more"))?;
         Ok(issuer.permits_at(origin.scopes.iter().map(String::as_str), endpoint))
-    }
-
-    /// What it may use of this tenant's at an endpoint and its own limits, now, though the key that it is may have expired:
-    /// what it started goes on.
-    ///
-    /// # Errors
-    /// [`CredentialError`]: its key is revoked or gone, or the tenant does not trust its issuer any more.
-    pub fn unexpiring(
-        &self,
-        tenant: &TenantName,
-        standing: &Standing<'_>,
-        endpoint: EndpointKind,
-    ) -> Result<(Permits, Vec<Limit>), CredentialError> {
-        if self.origin.is_some() {
-            return Ok((self.permits(tenant, standing, endpoint)?, Vec::new()));
-        }
-        let (_, terms) = self.key(tenant, standing)?;
-        Ok((terms.permits.clone(), terms.limits.clone()))
     }
 
     /// The API key that it is, not revoked.
