@@ -46,7 +46,7 @@ pub(super) fn chat(
         edits: Some(admission.edits),
         settle_at_once: states.iter().any(|state| limits::is_short(state, &admission.reserved)),
         answer_headers: answer_headers(model.as_str(), target.region, &limits::told(states)),
-        ..grant(arrival, caller.identity, caller.tenant, registry)
+        ..grant(arrival, caller.identity, caller.tenant, registry, Some(Code::OF_ANSWERS))
     }
 }
 
@@ -59,8 +59,7 @@ pub(super) fn head(arrival: &Arrival<'_>, caller: &Caller<'_>, offered: &Offered
         hold_ms: hold_ms(arrival, caller, offered.access),
         terms: Some(offered.terms()),
         scope_set: scope_set(caller.tenant, caller.identity, offered.registry.watched(&caller.tenant.name)),
-        words: offered.registry.words(&caller.tenant.name).of(None),
-        ..grant(arrival, caller.identity, caller.tenant, offered.registry)
+        ..grant(arrival, caller.identity, caller.tenant, offered.registry, None)
     };
     Allow { grant, cluster: String::new(), credential: None, facts: Facts::default(), reservation: None }
 }
@@ -121,7 +120,7 @@ pub(super) fn data(
     };
     let edits = gate::BodyEdits { body_bytes, edits: Vec::new() };
     let models = visible_models(tenant, &identity.permits, access).map(ToOwned::to_owned).collect();
-    let grant = grant(arrival, identity, tenant, access.registry());
+    let grant = grant(arrival, identity, tenant, access.registry(), Some(Code::OF_ANSWERS));
     Allow {
         grant: Grant { data_endpoint: true, models, edits: Some(edits), epoch, caller: Some(caller), ..grant },
         cluster: wire::SERVICE_CLUSTER.to_owned(),
@@ -136,8 +135,14 @@ fn told(login: &Login) -> gate::Login {
     gate::Login { acr: class.unwrap_or_default(), amr: methods, auth_time: at }
 }
 
-/// What every grant says: who, and what was decided upon.
-fn grant(arrival: &Arrival<'_>, identity: &Identity, tenant: &Tenant, registry: &Registry) -> Grant {
+/// What every grant says: who, what was decided upon, and the tenant's words for what the module may refuse with (none: all).
+fn grant(
+    arrival: &Arrival<'_>,
+    identity: &Identity,
+    tenant: &Tenant,
+    registry: &Registry,
+    codes: Option<&[Code]>,
+) -> Grant {
     Grant {
         id: arrival.grant_id.0.to_vec().into(),
         tenant: tenant.name.to_string(),
@@ -145,7 +150,7 @@ fn grant(arrival: &Arrival<'_>, identity: &Identity, tenant: &Tenant, registry: 
         key_id: identity.key_id.clone().unwrap_or_default(),
         credential: identity.kind.as_str().to_owned(),
         cut_after_ms: cut_after_ms(arrival, identity, tenant, registry),
-        words: registry.words(&tenant.name).of(Some(Code::OF_ANSWERS)),
+        words: registry.errors.get(&tenant.name).and_then(|words| words.of(codes)),
         actors: identity.actors.iter().map(|actor| actor.name.clone()).collect(),
         plan: tenant.plan.name.clone(),
         policy_version: registry.version.clone(),

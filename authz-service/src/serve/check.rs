@@ -184,11 +184,13 @@ fn granted(arrival: &Arrival<'_>, allow: &Allow, grant: &str, body: Body) -> Che
 
 async fn denied(service: &Arc<Service>, arrival: &Arrival<'_>, deny: Deny) -> CheckResponse {
     let tenant = deny.facts.tenant.as_ref();
-    let words = tenant.map(|tenant| service.registry().words(tenant));
     let recorded = service.record_deny(arrival, &deny).await.is_ok();
     let Deny { denial, headers, .. } = &deny;
-    let mut response = match tenant.zip(words) {
-        Some((tenant, words)) => refused_own(denial, headers, arrival.request_id, tenant.as_str(), &words),
+    let mut response = match tenant {
+        Some(tenant) => {
+            let words = service.registry().words(tenant);
+            refused_own(denial, headers, arrival.request_id, tenant.as_str(), &words)
+        }
         None => refused(denial, headers, arrival.request_id),
     };
     if recorded && let Some(fields) = &mut response.dynamic_metadata {
